@@ -1,0 +1,1 @@
+"""How nouns travel: codec, channel, discovery."""
