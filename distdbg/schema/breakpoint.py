@@ -70,4 +70,19 @@ class BoundaryRule(Breakpoint, frozen=True, kw_only=True, tag="boundary"):
         return "iteration boundary"
 
 
-AnyBreakpoint = ModuleBreakpoint | LineBreakpoint | Watchpoint | StepRule | BoundaryRule
+class PointRule(Breakpoint, frozen=True, kw_only=True, tag="point"):
+    """Stop at one logical point that another rank has reached: the event's name and subject, at the same clock.
+
+    `clock` counts collectives per group; it must be equal on the groups that both ranks are in.
+    """
+
+    event: str
+    subject: str
+    clock: dict[str, int]
+
+    @property
+    def title(self) -> str:
+        return f"{self.event} {self.subject}"
+
+
+AnyBreakpoint = ModuleBreakpoint | LineBreakpoint | Watchpoint | StepRule | BoundaryRule | PointRule

@@ -1,0 +1,1 @@
+"""Where events come from, one file per source. Each hook is a context manager: open = installed, closed = gone."""
