@@ -1,0 +1,1 @@
+../distdbg/demo/transformer_2d.py
