@@ -1,0 +1,1 @@
+"""The console: prompt, scripts, completion and the commands. Never imports torch."""

@@ -1,0 +1,65 @@
+"""`exec`: run a statement on each rank."""
+
+from __future__ import annotations
+
+from distdbg.client.merge import Cluster
+from distdbg.console.answers import clusters_of, report_answers
+from distdbg.console.console import Console
+from distdbg.console.registry import command
+from distdbg.console.report import Report
+from distdbg.console.syntax import Statement
+from distdbg.reporters.view import Column, Span, Table, Text, View, ranks_span
+from distdbg.schema.message import Done, Evaluate, Evaluated
+from distdbg.schema.ranks import Ranks
+
+
+@command("exec", family="look")
+def exec_(console: Console, statement: Statement) -> Report:
+    """Run a Python statement on the stopped thread of each rank in focus.
+
+    It changes the job: a name that it assigns is set in the selected frame.
+
+        exec torch.cuda.empty_cache()
+    """
+    return evaluate(console, statement, "exec")
+
+
+def evaluate(console: Console, python: str, mode: str) -> Report:
+    """Ask the ranks in focus, show equal values once."""
+    session = console.session
+    request = Evaluate(text=python, mode=mode, frame=session.frame, ranks=tuple(sorted(session.focus)))
+    gathered = session.ask(request)
+    if mode == "exec" and any(isinstance(reply, Done) for reply in gathered.replies.values()):
+        return report_answers(Text(), gathered, [(frozenset(gathered.replies), {"repr": ""})])
+    clusters = clusters_of(gathered, Evaluated)
+    data: list[tuple[Ranks, object]] = [(each.ranks, _data(each.answer)) for each in clusters]
+    is_silent = mode == "exec" and all(each.answer.repr in ("", "None") for each in clusters)
+    notes = any(each.answer.note for each in clusters)
+    view: View = Text() if is_silent and not notes else _view(clusters)
+    return report_answers(view, gathered, data)
+
+
+def _data(answer: Evaluated) -> dict[str, object]:
+    return {"repr": answer.repr} | ({"note": answer.note} if answer.note else {})
+
+
+def _view(clusters: list[Cluster[Evaluated]]) -> View:
+    """One row per value; a note equal to the one above is a ditto mark. Many-line values stand below their ranks."""
+    if any("\n" in each.answer.repr for each in clusters):
+        lines = Text()
+        for each in clusters:
+            note = (Span(f"   {each.answer.note}", "outlier"),) if each.answer.note else ()
+            lines.add(ranks_span(each.ranks), *note)
+            lines.lines += [f"  {line}" for line in each.answer.repr.split("\n")]
+        return lines
+    table = Table("", Column(align="right" if _all_numbers(clusters) else "left"), "")
+    before = ""
+    for each in clusters:
+        note = each.answer.note
+        table.add(ranks_span(each.ranks), each.answer.repr, Span('"' if note and note == before else note, "outlier"))
+        before = note
+    return table
+
+
+def _all_numbers(clusters: list[Cluster[Evaluated]]) -> bool:
+    return all(each.answer.repr.lstrip("-").replace(".", "", 1).replace("e-", "", 1).isdigit() for each in clusters)

@@ -1,0 +1,183 @@
+"""One console on one session: reads lines, finds the command, runs it and hands the report to the output."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from distdbg.client.state import Change, StopAnnounced
+from distdbg.console.output import Output
+from distdbg.console.registry import Command, find_command
+from distdbg.console.report import Report
+from distdbg.console.settings import Settings
+from distdbg.errors import DistdbgError, UsageError
+from distdbg.schema.ranks import Ranks, format_ranks, parse_ranks
+
+if TYPE_CHECKING:
+    from distdbg.client.session import Session
+
+_PREFIX = re.compile(r"@(\S+)\s*(.*)", re.DOTALL)
+_WORD = re.compile(r"([A-Za-z_]\w*|!|\?)\s*(.*)", re.DOTALL)
+_SEVERITY = {0: 0, 1: 1, 2: 2, 124: 3, 3: 4}
+
+
+class Console:
+    """The state that lines share: settings, aliases, history, whether to leave and with which exit status.
+
+    `prefix` are the ranks of `@RANKS` while such a line runs; `read_more` reads the next line of a command that takes
+    several (`commands ... end`).
+    """
+
+    def __init__(self, session: Session, output: Output, settings: Settings | None = None) -> None:
+        self.session = session
+        self.output = output
+        self.settings = settings or Settings()
+        self.aliases: dict[str, str] = {}
+        self.history: list[str] = []
+        self.prefix: Ranks | None = None
+        self.next_line: int | None = None
+        self.last_command: Command | None = None
+        self.last_line = ""
+        self.scope: dict[str, object] = {}
+        self.is_done = False
+        self.is_interactive = False
+        self.is_waiting = False
+        self.exit_status = 0
+        self.read_more: Callable[[str], str] | None = None
+        self.confirm: Callable[[str], bool] = lambda question: True
+        session.subscribe(self.hear)
+
+    # ---- lines ----
+
+    def run(self, line: str) -> bool:
+        """Run one line and the commands of the breakpoints it stops at; False when something failed."""
+        waiting = deque([line])
+        is_fine = True
+        while waiting and not self.is_done:
+            report = self._run_one(waiting.popleft())
+            is_fine = is_fine and report is not None and report.error is None
+            if report is not None and report.stop is not None:
+                waiting.extendleft(reversed(self._own_commands(report)))
+        return is_fine
+
+    def run_script(self, lines: Iterable[str]) -> bool:
+        """Run lines up to the first failure; `-` before a command ignores its failure. False when one failed."""
+        rest = deque(line.strip() for line in lines)
+        before, self.read_more = self.read_more, lambda prompt: _next_line(rest)
+        try:
+            while rest and not self.is_done:
+                line = rest.popleft()
+                is_tolerant = line.startswith("-")
+                if not self.run(line.removeprefix("-")) and not is_tolerant:
+                    return False
+        finally:
+            self.read_more = before
+        return True
+
+    def evaluate(self, line: str) -> Report:
+        """Run one line and return its report; raises DistdbgError."""
+        prefix, rest = self._split_prefix(line)
+        found, text = self.split_command(rest)
+        if prefix is None:
+            return self._call(found, text)
+        session = self.session
+        focus, focus_text = session.focus, session.focus_text
+        session.focus, self.prefix = prefix, prefix
+        try:
+            return self._call(found, text)
+        finally:
+            session.focus, self.prefix = focus, None
+            session.focus_text = focus_text
+
+    def split_command(self, line: str) -> tuple[Command, str]:
+        """The command of a line, aliases expanded, and the words after it; raises UsageError."""
+        for _ in range(10):
+            match = _WORD.match(line)
+            if not match:
+                raise UsageError(f"{line.split()[0] if line.split() else line!r} is no command. help lists them.")
+            word, rest = match[1], match[2]
+            if word not in self.aliases:
+                return find_command(word), rest
+            line = _expand(self.aliases[word], rest)
+        raise UsageError(f"The alias {word!r} leads back to itself.")
+
+    def _call(self, found: Command, text: str) -> Report:
+        self.last_command = found
+        if found.name != "list":
+            self.next_line = None
+        return found.run(self, text)
+
+    def _run_one(self, line: str) -> Report | None:
+        line = line.strip()
+        if not line or line.startswith("#"):
+            return Report()
+        self.history.append(line)
+        self.last_line = line
+        try:
+            report = self.evaluate(line)
+        except KeyboardInterrupt:
+            self.output.note("Interrupted. The ranks go on as they were.")
+            return None
+        except DistdbgError as error:
+            self.fail(line, error)
+            return None
+        if report.error is not None:
+            self._note_status(report.error.exit_status)
+        if any(reason in ("gone", "restarted") for reason in report.missing.values()):
+            self._note_status(3)
+        self.output.result(line, report)
+        return report
+
+    def fail(self, line: str, error: DistdbgError) -> None:
+        """Tell the user of a failed line."""
+        self._note_status(error.exit_status)
+        self.output.error(line, error)
+
+    def _note_status(self, status: int) -> None:
+        if _SEVERITY.get(status, 1) > _SEVERITY.get(self.exit_status, 1):
+            self.exit_status = status
+
+    def _split_prefix(self, line: str) -> tuple[Ranks | None, str]:
+        match = _PREFIX.match(line)
+        if not match:
+            return None, line
+        if not match[2]:
+            raise UsageError("A command is missing after @RANKS: @tp=1 print x.shape.")
+        return parse_ranks(match[1], self.session.context()), match[2]
+
+    def _own_commands(self, report: Report) -> list[str]:
+        stop = report.stop
+        ids = [each.stop.breakpoint for each in stop.clusters] if stop else []
+        rules = [self.session.rules[id] for id in dict.fromkeys(ids) if id is not None and id in self.session.rules]
+        return [line for rule in rules for line in rule.commands]
+
+    # ---- what happens meanwhile ----
+
+    def hear(self, change: Change) -> None:
+        """Something happened (called from the session's own thread): show it, except the stop that we wait for."""
+        self.output.change(change, is_awaited=self.is_waiting and isinstance(change, StopAnnounced))
+
+    def focus_title(self) -> str:
+        """The focus as the user wrote it."""
+        return self.session.focus_text or format_ranks(self.session.focus)
+
+
+def _next_line(lines: deque[str]) -> str:
+    if not lines:
+        raise EOFError
+    return lines.popleft()
+
+
+def _expand(alias: str, rest: str) -> str:
+    """`%1` ... and `%*` in an alias stand for the words after it; without any, they follow it."""
+    if "%" not in alias:
+        return f"{alias} {rest}".strip()
+    words = rest.split()
+    expanded = alias.replace("%*", rest)
+    for number, word in enumerate(words, 1):
+        expanded = expanded.replace(f"%{number}", word)
+    return re.sub(r"%\d", "", expanded).strip()
+
+
