@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch.distributed import distributed_c10d
 
 from distdbg.schema.stop import Clock
@@ -10,7 +12,8 @@ from distdbg.schema.stop import Clock
 def read_clock() -> Clock:
     """Group -> sequence number. Reads C++ counters: works while the training thread is blocked in a collective."""
     clock: Clock = {}
-    for group, (_, _store) in list(distributed_c10d._world.pg_map.items()):
+    groups: list[Any] = list(distributed_c10d._world.pg_map)
+    for group in groups:
         ranks = distributed_c10d._world.pg_group_ranks.get(group)
         if not ranks:
             continue

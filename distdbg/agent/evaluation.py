@@ -1,4 +1,4 @@
-"""Runs what the user typed on the parked training thread, in its frame, and keeps it from hanging the job."""
+"""Runs what the user typed on the parked training thread, in the frame he looks at."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import ast
 import ctypes
 import linecache
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,15 +13,10 @@ from types import CodeType, FrameType
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from distdbg.errors import EvaluationError, UsageError, WouldDeadlock
-from distdbg.hooks.collective import before_collectives
-from distdbg.schema.ranks import format_ranks
 
 _FILENAME = "<distdbg>"
-AskPermission = Callable[[str, str, tuple[int, ...]], str]
-"""(operator, group name, its ranks) -> empty when all of them evaluate the same, else why not."""
 
 
 def compile_text(text: str, mode: str) -> CodeType:
@@ -66,40 +60,6 @@ def execute(text: str, frame: FrameType, extras: dict[str, Any]) -> None:
 def names_in(text: str) -> set[str]:
     """Every plain name in an expression."""
     return {node.id for node in ast.walk(ast.parse(text, mode="eval")) if isinstance(node, ast.Name)}
-
-
-@contextmanager
-def guarded(ranks: tuple[int, ...], ask: AskPermission) -> Iterator[None]:
-    """Refuse collectives of this thread that not all members of the group take part in.
-
-    Every member must be among `ranks` (all that evaluate this text), and must be about to issue the same one: `ask`
-    finds that out. Other threads of the process are not looked at.
-    """
-    evaluating = threading.get_ident()
-
-    def look(operator: str, group: Any) -> None:
-        if threading.get_ident() != evaluating or group is None:
-            return
-        members = tuple(sorted(dist.get_process_group_ranks(group)))
-        if len(members) == 1:
-            return
-        name = operator.rstrip("_")
-        title = group.group_desc if group.group_desc not in ("", "undefined") else group.group_name
-        if not set(members) <= set(ranks):
-            alone = format_ranks(r for r in members if r in ranks)
-            raise WouldDeadlock(
-                f"it would {name} on {title} (ranks {format_ranks(members)}) while only {_ranks(alone)} and hang the job."
-            )
-        refusal = ask(name, title, members)
-        if refusal:
-            raise WouldDeadlock(f"it would {name} on {title} (ranks {format_ranks(members)}): {refusal}")
-
-    with before_collectives(look):
-        yield
-
-
-def _ranks(text: str) -> str:
-    return f"rank{'' if text.isdigit() else 's'} {text} evaluate{'s' if text.isdigit() else ''},".rstrip(",")
 
 
 def _run(function: Callable[[], Any]) -> Any:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import FrameType
 
 from distdbg.hooks.scene import Scene
 from distdbg.schema.stop import Stop
 
-Job = Callable[[], None]
+
+@dataclass(frozen=True)
+class Job:
+    """Work for a parked thread; exactly one of the two is called, on that thread."""
+
+    run: Callable[[], None]
+    cancel: Callable[[], None]
 
 
 @dataclass
@@ -48,10 +54,11 @@ class Parking:
             try:
                 announce()
                 while (job := parked.jobs.get()) is not None:
-                    job()
+                    job.run()
             finally:
                 self.current = None
                 parked.frames.clear()
+                _cancel_all(parked.jobs)
 
     def resume(self, hit: int | None = None) -> bool:
         """Let the parked thread go on; False when none is parked, or another than `hit`."""
@@ -65,3 +72,17 @@ class Parking:
         """Let every thread go on, now and from now on."""
         self.is_open = False
         self.resume()
+
+    def open(self) -> None:
+        """Hold threads again."""
+        self.is_open = True
+
+
+def _cancel_all(jobs: SimpleQueue[Job | None]) -> None:
+    while True:
+        try:
+            job = jobs.get_nowait()
+        except Empty:
+            return
+        if job is not None:
+            job.cancel()

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from distdbg.agent.title import COLLECTIVES
 from distdbg.schema.stop import Frame
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
-_COLLECTIVES = "distributed_c10d.py", "_functional_collectives.py"
+_COMMUNICATION = "distributed_c10d.py", "_functional_collectives.py"
 
 
 def frames_from(innermost: FrameType | None) -> list[FrameType]:
@@ -79,7 +80,7 @@ def activity(ident: int) -> str:
     frame: Any = innermost
     while frame is not None and frame is not frames[0]:
         filename = frame.f_code.co_filename
-        if filename.endswith(_COLLECTIVES):
+        if filename.endswith(_COMMUNICATION) and frame.f_code.co_name in COLLECTIVES:
             inside = frame.f_code.co_name  # the outermost of them is what the user called
         elif not inside and filename.endswith("autograd/graph.py"):
             inside = "backward"

@@ -42,13 +42,18 @@ def is_in_backward() -> bool:
     return bool(torch._C._current_graph_task_id() != -1)
 
 
-def _begin(fqn: str, emit: Emit, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    event = ForwardBegin(fqn=fqn, class_name=type(module).__name__, is_recompute=is_in_backward())
-    emit(event, Scene(module=module, args=args, kwargs=kwargs))
+# Hooks come and go from another thread, and torch marks a hook as taking kwargs only after it has registered it: for
+# that instant it calls without them. Both signatures must work.
 
 
-def _end(
-    fqn: str, emit: Emit, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+def _begin(
+    fqn: str, emit: Emit, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
 ) -> None:
+    event = ForwardBegin(fqn=fqn, class_name=type(module).__name__, is_recompute=is_in_backward())
+    emit(event, Scene(module=module, args=args, kwargs=kwargs or {}))
+
+
+def _end(fqn: str, emit: Emit, module: nn.Module, args: tuple[Any, ...], *kwargs_and_output: Any) -> None:
     event = ForwardEnd(fqn=fqn, class_name=type(module).__name__, is_recompute=is_in_backward())
-    emit(event, Scene(module=module, args=args, kwargs=kwargs, output=output))
+    kwargs = kwargs_and_output[0] if len(kwargs_and_output) > 1 else {}
+    emit(event, Scene(module=module, args=args, kwargs=kwargs, output=kwargs_and_output[-1]))

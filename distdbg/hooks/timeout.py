@@ -46,7 +46,7 @@ class Timeouts:
                 backend._set_default_timeout(_RAISED)
         if self._store_timeout is None:
             with contextlib.suppress(Exception):  # a store of the user's own need not have a timeout
-                store = distributed_c10d._get_default_store()
+                store: Any = distributed_c10d._get_default_store()
                 self._store_timeout = store.timeout
                 store.set_timeout(_RAISED)
 

@@ -80,12 +80,14 @@ class Iteration(Event, frozen=True, tag="iteration", kw_only=True):
 
 
 class Watched(Event, frozen=True, tag="watch", kw_only=True):
-    """The watched tensor or value differs from what it was at the last event. `at` is the event that saw it."""
+    """The watched tensor or value differs from what it was at the last event, of which this rank saw `at_event` of
+    `at_subject`."""
 
     expression: str
     old: str
     new: str
-    at: str = ""
+    at_event: str = ""
+    at_subject: str = ""
 
     @property
     def subject(self) -> str:

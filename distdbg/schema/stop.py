@@ -22,7 +22,8 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
 class Stop(msgspec.Struct, frozen=True, kw_only=True):
     """One rank parked by one event.
 
-    `breakpoint` is the user's number of it (None for pause and step), `thread` the name of the parked thread,
+    `breakpoint` is the user's number of it (None for pause and step), `rule` the id of whatever rule it was (0: none),
+    `thread` the name of the parked thread,
     `hit` the ordinal of this hit of that breakpoint on this rank, `wanted` False where the condition was false here or
     the rank is out of focus: it then waits for what the others say. `error` is set when the condition raised.
     """
@@ -31,6 +32,7 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True):
     breakpoint: int | None = None
     iteration: int = 0
     clock: Clock = {}
+    rule: int = 0
     hit: int = 0
     wanted: bool = True
     error: str = ""

@@ -16,8 +16,8 @@ class MalformedMessage(DistdbgError):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_to_agent = msgspec.msgpack.Decoder(ToAgent)  # type: ignore[var-annotated]
-_to_client = msgspec.msgpack.Decoder(ToClient)  # type: ignore[var-annotated]
+_to_agent: msgspec.msgpack.Decoder[ToAgent] = msgspec.msgpack.Decoder(ToAgent)
+_to_client: msgspec.msgpack.Decoder[ToClient] = msgspec.msgpack.Decoder(ToClient)
 
 
 def encode(message: ToAgent | ToClient) -> bytes:
@@ -28,7 +28,7 @@ def encode(message: ToAgent | ToClient) -> bytes:
 def decode_for_agent(frame: bytes) -> ToAgent:
     """Read what a client sent; raises MalformedMessage."""
     try:
-        return _to_agent.decode(frame)  # type: ignore[no-any-return]
+        return _to_agent.decode(frame)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise MalformedMessage(str(error)) from error
 
@@ -36,6 +36,6 @@ def decode_for_agent(frame: bytes) -> ToAgent:
 def decode_for_client(frame: bytes) -> ToClient:
     """Read what an agent sent; raises MalformedMessage."""
     try:
-        return _to_client.decode(frame)  # type: ignore[no-any-return]
+        return _to_client.decode(frame)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise MalformedMessage(str(error)) from error

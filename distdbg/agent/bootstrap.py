@@ -1,0 +1,117 @@
+"""How an agent comes up in a rank and goes away again: injected, started by the launcher's environment, or by code."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+
+from distdbg.errors import NotDistributed
+from distdbg.wire.runtime import Record, runtime_dir, write_record
+
+_lock = threading.Lock()
+_agent: _Agent | None = None
+
+
+class _Agent:
+    """The running agent: its server, its thread and its record in the runtime directory."""
+
+    def __init__(self, directory: Path, is_prepared: bool) -> None:
+        # torch is there already; what we bring along is imported only now, on a thread that training does not wait for
+        import torch.distributed as dist
+
+        from distdbg.agent.server import Server
+        from distdbg.agent.session import AgentSession
+        from distdbg.probes.model import ModelIndex
+
+        self.pid = os.getpid()
+        self.socket = directory / f"{self.pid}.sock"
+        self.socket.unlink(missing_ok=True)  # of a dead process with our pid
+        model = ModelIndex()
+        rank = dist.get_rank()
+        self.server = Server(
+            self.socket,
+            lambda send: AgentSession(model, rank, is_prepared, send),
+            leaves_after_client=not is_prepared,
+        )
+        record = Record(
+            pid=self.pid,
+            rank=rank,
+            world_size=dist.get_world_size(),
+            run_id=os.environ.get("TORCHELASTIC_RUN_ID", ""),
+            socket=str(self.socket),
+            started=time.time(),
+            is_prepared=is_prepared,
+        )
+        self.record_path = write_record(directory, record)
+        self.thread = threading.Thread(target=self._run, name="distdbg-agent", daemon=True)
+        self.thread.start()
+        atexit.register(self.leave)
+
+    def _run(self) -> None:
+        global _agent
+        try:
+            self.server.serve()
+        finally:
+            self.record_path.unlink(missing_ok=True)
+            with _lock:
+                _agent = None
+            if threading.main_thread().is_alive() and not sys.is_finalizing():
+                atexit.unregister(self.leave)
+
+    def leave(self) -> None:
+        """End the agent; waits a moment, so that the client hears of it. Does nothing in a forked child."""
+        if os.getpid() == self.pid:
+            self.server.stop()
+            self.thread.join(timeout=1.0)
+
+
+def start(is_prepared: bool = True, directory: str | None = None) -> None:
+    """Start this rank's agent, if it has none; raises NotDistributed where there is no process group yet."""
+    global _agent
+    with _lock:
+        if _agent is not None and _agent.pid == os.getpid():
+            return
+        distributed = sys.modules.get("torch.distributed")
+        if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+            raise NotDistributed(f"pid {os.getpid()} has no torch.distributed process group (yet).")
+        _agent = _Agent(Path(directory) if directory else runtime_dir(), is_prepared)
+
+
+def start_injected(directory: str) -> None:
+    """What the injected line calls: start, and leave a record of why not when that fails. Never raises."""
+    try:
+        start(is_prepared=False, directory=directory)
+    except BaseException as error:  # the thread is a guest in the job: nothing may come out of it
+        report_failure(directory, error)
+
+
+def report_failure(directory: str, error: BaseException) -> None:
+    """Publish that this process cannot have an agent, for the console that injected it."""
+    record = Record(
+        pid=os.getpid(), rank=-1, world_size=0, run_id="", socket="", started=time.time(), is_prepared=False,
+        error=f"{type(error).__name__}: {error}",
+    )  # fmt: skip
+    write_record(Path(directory), record)
+
+
+def is_attached() -> bool:
+    """Whether a console is attached to this rank."""
+    agent = _agent
+    return agent is not None and agent.server.session is not None
+
+
+def call_breakpoint(frame: FrameType | None = None) -> None:
+    """Park the calling thread, as `distdbg.breakpoint()` does; waits for a console when none is attached."""
+    here = frame or sys._getframe(1)
+    agent = _agent
+    while agent is not None and agent.thread.is_alive():
+        session = agent.server.session
+        if session is not None:
+            session.call_breakpoint(here)
+            return
+        time.sleep(0.05)  # nobody to wait on: a console comes when its user types
