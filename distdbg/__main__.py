@@ -73,7 +73,7 @@ def _add_attach(parser: argparse.ArgumentParser) -> None:
     add("job", nargs="?", metavar="JOB", help="its id as jobs lists it; not needed when there is one job")
     add("--pid", type=int, action="append", default=[], help="a rank's or the launcher's process id; repeatable")
     add("-ex", action=_Step, metavar="CMD", help="run this command; repeatable, each runs whatever came before")
-    add("-x", action=_Step, metavar="FILE", help="run the commands of FILE up to the first failure; - before one allows it")
+    add("-x", action=_Step, metavar="FILE", help="run the commands of FILE up to the first that fails")
     add("--batch", action="store_true", help="leave after the commands; the job goes on")
     add("--json", action="store_true", help="one JSON object per line for results and events")
     add("--ranks", metavar="RANKS", help="attach to these ranks only, such as 0-3,7")

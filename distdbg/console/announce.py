@@ -72,7 +72,7 @@ def _cluster_view(cluster: StopCluster, around: int) -> View:
     head = text((Span("● ", "outlier"), "stopped ", ranks_span(cluster.ranks), f" · {stop_title(stop)}"))
     if isinstance(stop.event, Watched):
         head.add(f"  was {stop.event.old}")
-        head.add(f"  now {stop.event.new}" + (f"   seen at {stop.event.at}" if stop.event.at else ""))
+        head.add(f"  now {stop.event.new}" + _seen_at(stop.event))
     if stop.error:
         head.add("  ", Span(f"the condition raised: {stop.error}", "error"))
     body: View | None = None
@@ -80,6 +80,10 @@ def _cluster_view(cluster: StopCluster, around: int) -> View:
         head.add(f"  {place(stop.frames[0])}")
         body = source_lines(stop.frames[0], around)
     return stack(head, body, text(*(f"  {line}" for line in stop.inputs)))
+
+
+def _seen_at(event: Watched) -> str:
+    return f"   seen at {event.at_event} {event.at_subject}".rstrip() if event.at_event else ""
 
 
 def stop_data(stop: Stop) -> dict[str, object]:
@@ -96,7 +100,7 @@ def stop_data(stop: Stop) -> dict[str, object]:
         if isinstance(event, ForwardBegin | ForwardEnd):
             data["is_recompute"] = event.is_recompute
     if isinstance(event, Watched):
-        data |= {"old": event.old, "new": event.new, "at": event.at}
+        data |= {"old": event.old, "new": event.new, "at": f"{event.at_event} {event.at_subject}".strip()}
     if stop.frames:
         data |= frame_data(stop.frames[0])
     if stop.inputs:

@@ -12,6 +12,7 @@ from distdbg.console import batch
 from distdbg.console.banner import banner
 from distdbg.console.console import Console
 from distdbg.console.output import JsonOutput, TextOutput
+from distdbg.console.pager import page
 from distdbg.console.settings import Settings
 
 
@@ -29,10 +30,8 @@ def main(arguments: argparse.Namespace) -> int:
         on_disconnect=arguments.on_disconnect,
         timeout_s=arguments.timeout or 30.0,
     )
-    page = None
-    if is_interactive:
-        from distdbg.console.pager import page
-    console = Console(session, JsonOutput() if arguments.json else TextOutput(settings, page=page), settings)
+    output = JsonOutput() if arguments.json else TextOutput(settings, page=page if is_interactive else None)
+    console = Console(session, output, settings)
     console.is_interactive = is_interactive
     status = None
     try:

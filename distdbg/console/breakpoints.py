@@ -65,7 +65,7 @@ def kind_of(rule: Rule) -> str:
 def report_rule(rule: Rule, gathered: Gathered) -> Report:
     """`Breakpoint 1: forward of layer.0.attention (Attention), ranks 0-3`."""
     view = Text()
-    clusters = merge(rule.matches.items())
+    clusters = merge((rank, found) for rank, found in rule.matches.items() if found)
     if not clusters:
         view.add(f"{kind_of(rule)} {rule.id}: {rule.breakpoint.title}", *_suffix(rule, gathered.ranks))
     for cluster in clusters:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from distdbg.client.state import Change, StopAnnounced
+from distdbg.client.state import Change, StopAnnounced, StopReport
 from distdbg.console.output import Output
 from distdbg.console.registry import Command, find_command
 from distdbg.console.report import Report
@@ -45,6 +46,7 @@ class Console:
         self.is_interactive = False
         self.is_waiting = False
         self.exit_status = 0
+        self.announced = {(rank, state.stop.hit) for rank, state in session.states.items() if state.stop}
         self.read_more: Callable[[str], str] | None = None
         self.confirm: Callable[[str], bool] = lambda question: True
         session.subscribe(self.hear)
@@ -125,7 +127,7 @@ class Console:
             return None
         if report.error is not None:
             self._note_status(report.error.exit_status)
-        if any(reason in ("gone", "restarted") for reason in report.missing.values()):
+        if any(self._is_lost(rank, reason) for rank, reason in report.missing.items()):
             self._note_status(3)
         self.output.result(line, report)
         return report
@@ -134,6 +136,10 @@ class Console:
         """Tell the user of a failed line."""
         self._note_status(error.exit_status)
         self.output.error(line, error)
+
+    def _is_lost(self, rank: int, reason: str) -> bool:
+        state = self.session.states.get(rank)
+        return reason in ("gone", "restarted") or (state is not None and state.status == "lost")
 
     def _note_status(self, status: int) -> None:
         if _SEVERITY.get(status, 1) > _SEVERITY.get(self.exit_status, 1):
@@ -157,7 +163,25 @@ class Console:
 
     def hear(self, change: Change) -> None:
         """Something happened (called from the session's own thread): show it, except the stop that we wait for."""
-        self.output.change(change, is_awaited=self.is_waiting and isinstance(change, StopAnnounced))
+        is_awaited = False
+        if isinstance(change, StopAnnounced):
+            is_awaited = self.is_waiting or self.is_announced(change.report)
+            self.note_announced(change.report)
+        with contextlib.suppress(OSError):  # nobody reads our output any more: not the connection's business
+            self.output.change(change, is_awaited=is_awaited)
+
+    def note_announced(self, stop: StopReport) -> None:
+        """The user has been told of this stop."""
+        self.announced |= {(min(each.ranks), each.stop.hit) for each in stop.clusters}
+
+    def is_announced(self, stop: StopReport) -> bool:
+        """Whether the user has been told of all of this stop."""
+        return all((min(each.ranks), each.stop.hit) in self.announced for each in stop.clusters)
+
+    def has_announced_stop(self) -> bool:
+        """Whether ranks stand at a stop that the user knows of; others may still be on their way to one."""
+        states = self.session.states.items()
+        return any(state.stop is not None and (rank, state.stop.hit) in self.announced for rank, state in states)
 
     def focus_title(self) -> str:
         """The focus as the user wrote it."""

@@ -10,7 +10,7 @@ from distdbg.client.attach import list_jobs
 from distdbg.reporters.terminal import detect
 from distdbg.reporters.text import draw
 from distdbg.reporters.units import duration, plural
-from distdbg.reporters.view import Column, Span, Table, text
+from distdbg.reporters.view import Column, Span, Table
 from distdbg.schema.ranks import format_ranks
 
 
@@ -29,11 +29,11 @@ def main(is_json: bool) -> int:
                 "uptime_s": job.uptime_s,
                 "is_prepared": job.is_prepared,
             }
-            print(msgspec.json.encode(listing).decode())
+            sys.stdout.write(msgspec.json.encode(listing).decode() + "\n")
         return 0
     terminal = detect(sys.stdout)
     if not jobs:
-        print(draw(text("No torch.distributed job of yours runs on this machine."), terminal))
+        sys.stdout.write("No torch.distributed job of yours runs on this machine.\n")
         return 0
     table = Table("job", "script", "ranks", "pids", Column("up", "right"), "", "run id")
     for job in jobs:
@@ -46,5 +46,5 @@ def main(is_json: bool) -> int:
             Span(job.id, "title"), job.script, here, pids + format_ranks(job.pids), duration(job.uptime_s), state,
             job.run_id,
         )  # fmt: skip
-    print(draw(table, terminal))
+    sys.stdout.write(draw(table, terminal) + "\n")
     return 0

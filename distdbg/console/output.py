@@ -86,7 +86,9 @@ class TextOutput:
 
     def _write(self, drawn: str, stream: TextIO | None = None) -> None:
         if drawn:
-            print(drawn, file=stream or sys.stdout, flush=True)
+            stream = stream or sys.stdout
+            stream.write(drawn + "\n")
+            stream.flush()
 
 
 class JsonOutput:
@@ -126,8 +128,9 @@ class JsonOutput:
         pass
 
     def note(self, sentence: str) -> None:
-        print(sentence, file=sys.stderr, flush=True)
+        sys.stderr.write(sentence + "\n")
 
     def _write(self, line: str) -> None:
         with self._lock:
-            print(line, flush=True)
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+import sys
 
 
 def page(drawn: str) -> None:
@@ -13,6 +14,6 @@ def page(drawn: str) -> None:
     if os.path.basename(command[0]) == "less" and len(command) == 1:
         command.append("-SRXF")
     try:
-        subprocess.run(command, input=drawn.encode() + b"\n", check=False)  # noqa: S603
+        subprocess.run(command, input=drawn.encode() + b"\n", check=False)
     except OSError:
-        print(drawn, flush=True)
+        sys.stdout.write(drawn + "\n")

@@ -66,9 +66,10 @@ def change(settings: Settings, name: str, text: str) -> None:
         value = text
     else:
         try:
-            value = type(current)(text)
+            number = float(text) if isinstance(current, float) else int(text)
         except ValueError:
             raise UsageError(f"{name} is a number, not {text!r}.") from None
-        if value < 0:
+        if number < 0:
             raise UsageError(f"{name} cannot be negative.")
+        value = number
     setattr(settings, name, value)

@@ -30,6 +30,8 @@ def wait_for_stop(console: Console) -> Report:
     console.is_waiting = True
     try:
         stop = session.wait(console.settings.timeout or None)
+        if stop is not None:
+            console.note_announced(stop)
     finally:
         console.is_waiting = False
     if stop is not None:

@@ -41,6 +41,7 @@ CommandLine = Annotated[str, Kind("COMMAND", "commands", is_rest=True)]
 SettingName = Annotated[str, Kind("SETTING", "settings")]
 RuleId = Annotated[int, Kind("ID", "rules")]
 RuleIds = Annotated[tuple[int, ...], Kind("ID", "rules")]
+RanksText = Annotated[str, Kind("RANKS", "ranks", is_rest=True)]
 Rest = Annotated[str, Kind("TEXT", is_rest=True)]
 
 

@@ -20,11 +20,11 @@ def continue_(console: Console, count: int = 1) -> Report:
     if count < 1:
         raise UsageError("N is at least 1.")
     session = console.session
-    stops = [state.stop for state in session.states.values() if state.stop is not None]
     if count > 1:
+        stops = [state.stop for state in session.states.values() if state.stop is not None]
         for id in {stop.breakpoint for stop in stops if stop.breakpoint in session.rules}:
             if id is not None:
                 session.ignore(id, count - 1)
-    if stops:
+    if console.has_announced_stop():  # else the ranks run, or are still coming together at a stop: wait for it
         session.resume(console.prefix)
     return wait_for_stop(console)

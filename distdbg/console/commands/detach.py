@@ -21,6 +21,7 @@ def detach(console: Console) -> Report:
 
 def leave(console: Console) -> Report:
     """Detach and end the console; what could not be taken away is said."""
+    there = console.session.context().ranks
     answers = console.session.detach()
     console.is_done = True
     gone = {rank: answer for rank, answer in answers.items() if isinstance(answer, Detached)}
@@ -34,6 +35,7 @@ def leave(console: Console) -> Report:
         view.add("Detached: no rank is left.")
     problems = {rank: answer.problems for rank, answer in gone.items() if answer.problems}
     problems |= {rank: (answer.message,) for rank, answer in answers.items() if not isinstance(answer, Detached)}
+    problems |= dict.fromkeys(there - answers.keys(), ("did not answer; it goes on when its lease is over",))
     for cluster in merge(problems.items()):
         for problem in cluster.answer:
             view.add(ranks_span(cluster.ranks, "error"), "   ", Span(problem, "error"))

@@ -40,7 +40,8 @@ def evaluate(console: Console, python: str, mode: str) -> Report:
 
 
 def _data(answer: Evaluated) -> dict[str, object]:
-    return {"repr": answer.repr} | ({"note": answer.note} if answer.note else {})
+    data: dict[str, object] = {"repr": answer.repr}
+    return data | ({"note": answer.note} if answer.note else {})
 
 
 def _view(clusters: list[Cluster[Evaluated]]) -> View:
@@ -48,8 +49,7 @@ def _view(clusters: list[Cluster[Evaluated]]) -> View:
     if any("\n" in each.answer.repr for each in clusters):
         lines = Text()
         for each in clusters:
-            note = (Span(f"   {each.answer.note}", "outlier"),) if each.answer.note else ()
-            lines.add(ranks_span(each.ranks), *note)
+            lines.add(ranks_span(each.ranks), Span(f"   {each.answer.note}".rstrip(), "outlier"))
             lines.lines += [f"  {line}" for line in each.answer.repr.split("\n")]
         return lines
     table = Table("", Column(align="right" if _all_numbers(clusters) else "left"), "")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from distdbg.console.console import Console
 from distdbg.console.registry import command
 from distdbg.console.report import Report
-from distdbg.console.syntax import Annotated, Kind
+from distdbg.console.syntax import RanksText
 from distdbg.reporters.view import Text, ranks_span
 from distdbg.schema.ranks import format_ranks, parse_ranks
 
 
 @command("focus", aliases=("f",), family="ranks")
-def focus(console: Console, ranks: Annotated[str, Kind("RANKS", "ranks", is_rest=True)] = "") -> Report:
+def focus(console: Console, ranks: RanksText = "") -> Report:
     """Show or set the ranks that commands apply to.
 
     0-3,7 numbers; all, stopped, running; dp=0:2,tp=1 by mesh axis; !0 takes one away. continue and step

@@ -7,7 +7,7 @@ from distdbg.console.answers import report_answers
 from distdbg.console.console import Console
 from distdbg.console.registry import command
 from distdbg.console.report import Report
-from distdbg.reporters.view import Column, Span, Table, ranks_span
+from distdbg.reporters.view import Column, Meaning, Span, Table, ranks_span
 from distdbg.schema.message import Ping, Pong
 from distdbg.schema.ranks import Ranks
 
@@ -19,7 +19,7 @@ def status(console: Console, ranks: Ranks | None = None) -> Report:
     status 0-3        these ranks only
     """
     session = console.session
-    asked = ranks if ranks is not None else console.prefix or session.context().ranks
+    asked = ranks if ranks is not None else console.prefix or frozenset(session.states)
     alive = frozenset(rank for rank in asked if session.states[rank].status != "lost")
     gathered = session.ask(Ping(), alive)
     rows = [(rank, _describe(console, rank, gathered.replies.get(rank))) for rank in sorted(asked)]
@@ -28,7 +28,7 @@ def status(console: Console, ranks: Ranks | None = None) -> Report:
     biggest = max((len(cluster.ranks) for cluster in clusters), default=0)
     for cluster in clusters:
         state, iteration, at = cluster.answer
-        meaning = "error" if state == "lost" else "outlier" if len(cluster.ranks) * 2 < biggest else ""
+        meaning: Meaning = "error" if state == "lost" else "outlier" if len(cluster.ranks) * 2 < biggest else ""
         table.add(ranks_span(cluster.ranks), Span(state, meaning), iteration, at)
     data: list[tuple[Ranks, object]] = [
         (each.ranks, {"state": each.answer[0], "iteration": int(each.answer[1] or 0), "at": each.answer[2]})
