@@ -29,6 +29,10 @@ def source_lines(frame: Frame, around: int = 2, indent: str = "  ") -> Text:
     """The lines around the frame's own, which an arrow marks."""
     lines = Text()
     near = [(number, line) for number, line in frame.source if abs(number - frame.line) <= around]
+    while near and not near[-1][1].strip() and near[-1][0] != frame.line:
+        near.pop()
+    while near and not near[0][1].strip() and near[0][0] != frame.line:
+        near.pop(0)
     width = max((len(str(number)) for number, _ in near), default=0)
     for number, line in near:
         is_current = number == frame.line

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from distdbg.reporters import shape
-from distdbg.reporters.units import count, duration, plural
+from distdbg.reporters.units import count, count_range, duration, plural
 from distdbg.reporters.view import Span, Text, ranks_span
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ def _layout(session: Session) -> str:
     if welcome.model:
         parts.append(
             f"{welcome.model}, {plural(welcome.num_modules, 'module')}, {count(welcome.num_params)} parameters"
-            + (f", {count(welcome.local_params)} on each rank" if _is_even(session) else "")
+            + f", {_per_rank(session)} on each rank"
         )
     return " · ".join(parts)
 
 
-def _is_even(session: Session) -> bool:
-    return len({welcome.local_params for welcome in session.welcomes.values()}) == 1
+def _per_rank(session: Session) -> str:
+    return count_range([welcome.local_params for welcome in session.welcomes.values()])

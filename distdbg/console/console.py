@@ -14,6 +14,7 @@ from distdbg.console.registry import Command, find_command
 from distdbg.console.report import Report
 from distdbg.console.settings import Settings
 from distdbg.errors import DistdbgError, UsageError
+from distdbg.schema.message import ListModules, Modules
 from distdbg.schema.ranks import Ranks, format_ranks, parse_ranks
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Console:
         self.announced = {(rank, state.stop.hit) for rank, state in session.states.items() if state.stop}
         self.read_more: Callable[[str], str] | None = None
         self.confirm: Callable[[str], bool] = lambda question: True
+        self._described: dict[str, str] | None = None
         session.subscribe(self.hear)
 
     # ---- lines ----
@@ -182,6 +184,20 @@ class Console:
         """Whether ranks stand at a stop that the user knows of; others may still be on their way to one."""
         states = self.session.states.items()
         return any(state.stop is not None and (rank, state.stop.hit) in self.announced for rank, state in states)
+
+    def describe_names(self) -> dict[str, str]:
+        """Names with what they are, for completion: a module's class, `parameter or buffer`; asked once."""
+        if self._described is None:
+            names = self.session.names()
+            described = dict.fromkeys(names.tensors, "parameter or buffer")
+            gathered = self.session.ask(ListModules(), timeout_s=2.0)
+            for reply in gathered.replies.values():
+                if isinstance(reply, Modules):
+                    described |= {module.fqn: module.class_name for module in reply.modules}
+            if gathered.missing:
+                return described
+            self._described = described
+        return self._described
 
     def focus_title(self) -> str:
         """The focus as the user wrote it."""

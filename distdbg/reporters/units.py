@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 
 def _scaled(value: float, steps: tuple[str, ...]) -> str:
@@ -22,6 +23,20 @@ def size(size_bytes: int) -> str:
 def count(number: int) -> str:
     """`61`, `481 k`, `7.24 G`."""
     return _scaled(number, ("", " k", " M", " G", " T"))
+
+
+def count_range(numbers: Sequence[int]) -> str:
+    """`11.7 k`, or `11.5 k to 11.7 k`."""
+    return _range([count(number) for number in (min(numbers), max(numbers))])
+
+
+def size_range(sizes_bytes: Sequence[int]) -> str:
+    """`46.9 kB`, or `46.0 kB to 46.9 kB`."""
+    return _range([size(number) for number in (min(sizes_bytes), max(sizes_bytes))])
+
+
+def _range(ends: list[str]) -> str:
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
 
 
 def duration(seconds: float) -> str:

@@ -60,7 +60,7 @@ def _facts(tensor: Tensor) -> tuple[str, ...]:
         facts += ", grad present" if tensor.has_grad else ", no grad" if tensor.requires_grad else ""
     elif tensor.role:
         facts += f", {tensor.role}"
-    return (facts + (f" ({tensor.note})" if tensor.note else ""),)
+    return (facts + (f", {tensor.note}" if tensor.note else ""),)
 
 
 def _table(members: dict[int, Tensor]) -> Table:

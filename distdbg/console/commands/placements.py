@@ -34,6 +34,7 @@ def _table(found: ByName, name: str) -> Table:
     tensors = [tensor for members in found.values() for tensor in members.values()]
     axes = list(dict.fromkeys(axis for tensor in tensors for axis in tensor.axes))
     prefix = _shared_prefix(list(found), name)
+    common = _common_note(found)
     right = Column("global", "right")
     table = Table(
         "", "", right, *(Column(axis, "center") for axis in axes), Column("local", "right"),
@@ -46,13 +47,14 @@ def _table(found: ByName, name: str) -> Table:
             is_first = index == 0
             same = not is_first and _head(tensor, axes) == _head(clusters[0].answer, axes)
             head = _head(tensor, axes)
-            note = [ranks_span(cluster.ranks)] if len(clusters) > 1 else []
+            noun = "ranks " if len(cluster.ranks) > 1 else "rank "
+            whose = (noun, ranks_span(cluster.ranks)) if len(clusters) > 1 else ()
             table.add(
                 fqn.removeprefix(prefix) if is_first else "",
                 *([""] * len(head) if same else head),
                 _local(tensor),
                 size(tensor.local_bytes),
-                ("ranks " if len(cluster.ranks) > 1 else "rank ", *note, _remark(tensor)) if note else _remark(tensor),
+                (*whose, _remark(tensor, common)),
             )
     return table
 
@@ -77,12 +79,19 @@ def _local(tensor: Tensor) -> str:
     return shape.shape(tensor.local_shape if tensor.placements else tensor.local_shape or tensor.shape)
 
 
-def _remark(tensor: Tensor) -> Span:
+def _remark(tensor: Tensor, common: str) -> Span:
     if tensor.placements and tensor.coordinate is None:
         return Span(" outside the mesh", "outlier")
     if tensor.placements and 0 in tensor.local_shape and 0 not in tensor.shape:
         return Span(" empty", "outlier")
-    return Span(f" {tensor.note}" if tensor.note else "" if tensor.placements else " plain")
+    note = f" {tensor.note}" if tensor.note != common else ""
+    return Span(note if tensor.placements else f" plain{note}")
+
+
+def _common_note(found: ByName) -> str:
+    """The note that all tensors share: said once, below."""
+    notes = {tensor.note for members in found.values() for tensor in members.values()}
+    return notes.pop() if len(notes) == 1 else ""
 
 
 def _shared_prefix(names: list[str], typed: str) -> str:
@@ -102,6 +111,9 @@ def _hints(console: Console, found: ByName) -> Text:
     hints = [layout_hints(console, next(iter(members.values()))) for members in found.values()]
     common = [hint for hint in hints[0] if all(hint in each for each in hints)] if hints else []
     view = Text()
+    note = _common_note(found)
+    if note:
+        view.add(note if len(found) == 1 else f"all: {note}")
     for hint in common:
         view.add(hint)
     is_plain = all(not tensor.placements for members in found.values() for tensor in members.values())
