@@ -25,7 +25,7 @@ def prepare_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {**_NCCL, **environ, "DISTDBG": "1", "PYTHONPATH": os.pathsep.join([str(SITE), *path])}
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str]) -> int:  # noqa: RET503  (execve does not return)
     """Become torchrun with these arguments; returns only when it cannot."""
     if importlib.util.find_spec("torch") is None:
         print(f"torch is not installed for {sys.executable}.", file=sys.stderr)  # noqa: T201

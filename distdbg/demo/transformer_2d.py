@@ -146,7 +146,7 @@ def main() -> None:
             optimizer.zero_grad()
 
             if record:
-                print(step, loss.item().hex(), file=record, flush=True)
+                print(step, float(loss.item()).hex(), file=record, flush=True)
             if rank == 0 and step % every == 0:
                 print(f"step {step} loss {loss.item()!r}", flush=True)
             time.sleep(pause)

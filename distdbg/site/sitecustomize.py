@@ -1,11 +1,18 @@
 """Starts the agent in a rank that was launched with DISTDBG=1 and this folder on PYTHONPATH.
 
-Every interpreter of the job runs this, torchrun and DataLoader workers too: it looks at nothing and imports nothing until
-torch.distributed is imported, and starts nothing until the process has a process group.
+Every interpreter of the job runs this, torchrun and DataLoader workers too: it looks at nothing and imports nothing
+until torch.distributed is imported, and starts nothing until the process has a process group.
 """
+
+from __future__ import annotations
 
 import os
 import sys
+
+TYPE_CHECKING = False  # importing typing would cost every interpreter of the job more than all of this
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _WAITS_FOR = "torch.distributed.distributed_c10d"
@@ -14,10 +21,10 @@ _WAITS_FOR = "torch.distributed.distributed_c10d"
 class _Finder:
     """First on sys.meta_path until the awaited module is imported; the other finders do the work."""
 
-    def find_spec(self, name, path=None, target=None):  # type: ignore[no-untyped-def]
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         if name != _WAITS_FOR:
             return None
-        sys.meta_path.remove(self)  # type: ignore[arg-type]
+        sys.meta_path.remove(self)
         for finder in sys.meta_path:
             spec = finder.find_spec(name, path, target)
             if spec is not None:
@@ -26,10 +33,10 @@ class _Finder:
         return None
 
 
-def _call_after_import(loader):  # type: ignore[no-untyped-def]
+def _call_after_import(loader: Any) -> None:
     execute = loader.exec_module
 
-    def exec_module(module):  # type: ignore[no-untyped-def]
+    def exec_module(module: ModuleType) -> None:
         del loader.exec_module  # the class's own again
         execute(module)
         try:
@@ -41,7 +48,7 @@ def _call_after_import(loader):  # type: ignore[no-untyped-def]
     loader.exec_module = exec_module
 
 
-def _arm(module):  # type: ignore[no-untyped-def]
+def _arm(module: ModuleType) -> None:
     try:
         from distdbg.hooks.group import on_group_ready
     except ModuleNotFoundError as error:
@@ -56,12 +63,12 @@ def _arm(module):  # type: ignore[no-untyped-def]
     on_group_ready(module, _start_prepared)
 
 
-def _run_next_sitecustomize():  # type: ignore[no-untyped-def]
+def _run_next_sitecustomize() -> None:
     """The user's own sitecustomize further down the path, which this one hides."""
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != _HERE]
     ours = sys.modules.pop(__name__, None)
     try:
-        import sitecustomize  # noqa: F401
+        import sitecustomize  # type: ignore[import-not-found]  # noqa: F401
     except ModuleNotFoundError as error:
         if error.name != "sitecustomize":
             raise
@@ -70,6 +77,6 @@ def _run_next_sitecustomize():  # type: ignore[no-untyped-def]
 
 
 if os.environ.get("DISTDBG", "") not in ("", "0"):
-    sys.meta_path.insert(0, _Finder())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _Finder())
 if __name__ == "sitecustomize":
     _run_next_sitecustomize()
