@@ -1,0 +1,26 @@
+"""Fixtures of the bench: every test has a runtime directory of its own, so that it sees no other test's job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.bench import Job, run_job
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Iterator[Callable[..., AbstractContextManager[Job]]]:
+    """`with jobs("ddp", nproc=2) as job:`; at the end no agent has left a file behind."""
+    directory = tmp_path / "run"
+    yield partial(run_job, runtime_dir=directory)
+    left = [path for path in (directory / "distdbg").glob("*") if path.suffix in (".sock", ".json", ".partial")]
+    assert not left, f"left behind: {left}"
+
+
+def pytest_configure(config: Any) -> None:
+    config.addinivalue_line("markers", "slow: takes more than ten seconds")
