@@ -2,11 +2,11 @@
 
     python benchmarks/inject.py [ROUNDS]      500 rounds into each target unless told
 
-Two targets: `busy` loops over torch while other threads load libraries, allocate, parse JSON and collect
-garbage; `blocked` is a rank waiting in a gloo all_reduce for its peer. Each round starts a daemon thread in
-the target that runs some Python and counts; the round is over when the count is seen. Afterwards the target
-must still be healthy: the busy one goes on looping, the blocked one gets its peer and finishes the collective
-with the right result.
+Three targets: `busy` loops over torch while other threads load libraries, allocate, parse JSON and collect
+garbage; `busy alone` does the same in one thread, so that no sleeping one can be chosen to be stopped; `blocked`
+is a rank waiting in a gloo all_reduce for its peer. Each round starts a daemon thread in the target that runs
+some Python and counts; the round is over when the count is seen. Afterwards the target must still be healthy:
+the busy ones go on looping, the blocked one gets its peer and finishes the collective with the right result.
 """
 
 from __future__ import annotations
@@ -116,9 +116,10 @@ def wait_until(is_true: Callable[[], bool], process: subprocess.Popen[str]) -> b
     return True
 
 
-def start(script: str, cleanup: ExitStack, **environ: str) -> subprocess.Popen[str]:
+def start(command: str, cleanup: ExitStack, **environ: str) -> subprocess.Popen[str]:
+    script, *arguments = command.split()
     process = subprocess.Popen(
-        [sys.executable, "-u", str(JOBS / script)],
+        [sys.executable, "-u", str(JOBS / script), *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -134,7 +135,7 @@ def expect(process: subprocess.Popen[str], word: str) -> None:
     for line in process.stdout:
         if line.startswith(word):
             return
-    raise SystemExit(f"{process.args} ended without saying {word!r}, exit status {process.wait()}")
+    raise SystemExit(f"pid {process.pid} ended without saying {word!r}, exit status {process.wait()}")
 
 
 def say(process: subprocess.Popen[str], word: str) -> None:
@@ -143,11 +144,11 @@ def say(process: subprocess.Popen[str], word: str) -> None:
     process.stdin.flush()
 
 
-def run_busy(rounds: int, folder: Path) -> Result:
+def run_busy(target: str, command: str, rounds: int, folder: Path) -> Result:
     with ExitStack() as cleanup:
-        process = start("busy.py", cleanup)
+        process = start(command, cleanup)
         expect(process, "ready")
-        result = inject_many("busy torch", process, rounds, folder / "busy")
+        result = inject_many(target, process, rounds, folder / target)
         if not result.crashes:
             say(process, "finish")
             expect(process, "finished")
@@ -173,7 +174,11 @@ def main() -> int:
     parser.add_argument("rounds", nargs="?", type=int, default=500)
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as name:
-        results = [run_busy(rounds, Path(name)), run_blocked(rounds, Path(name))]
+        results = [
+            run_busy("busy", "busy.py", rounds, Path(name)),
+            run_busy("busy alone", "busy.py alone", rounds, Path(name)),
+            run_blocked(rounds, Path(name)),
+        ]
     columns = ["target", "rounds", "crashes", "hangs", "paused ms p50", "p99", "max"]
     columns += ["total ms p50", "p99", "max", "most tries"]
     rows = [columns, *(result.row() for result in results)]

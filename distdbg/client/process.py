@@ -18,7 +18,7 @@ from distdbg.client.inject.permission import check_state, explain_refusal
 from distdbg.client.inject.target import is_python
 from distdbg.errors import AmbiguousName, NotDistributed, NotPython, ProcessGone
 
-_OPTIONS_WITH_ARGUMENT = {"-W", "-X", "--check-hash-based-pycs"}
+_LONG_OPTIONS_WITH_ARGUMENT = {"--check-hash-based-pycs"}
 _LAUNCHERS = {"torchrun", "torch.distributed.run", "torch.distributed.launch", "accelerate", "deepspeed"}
 
 
@@ -163,12 +163,17 @@ class _Marked:
         wrappers = {ancestor for process in ranks for ancestor in self._chain(process.pid) if ancestor != process.pid}
         return (process for process in ranks if process.pid not in wrappers)
 
-    def _chain(self, pid: int) -> Iterator[int]:
+    def _chain(self, pid: int) -> list[int]:
         """`pid` and its ancestors as far as they belong to the same rank."""
-        identity = self._processes[pid].rank, self._processes[pid].rendezvous
-        while pid in self._processes and (self._processes[pid].rank, self._processes[pid].rendezvous) == identity:
-            yield pid
-            pid = self._processes[pid].parent_pid
+        first = self._processes[pid]
+        chain: list[int] = []
+        while pid in self._processes and pid not in chain:
+            process = self._processes[pid]
+            if (process.rank, process.rendezvous) != (first.rank, first.rendezvous):
+                break
+            chain.append(pid)
+            pid = process.parent_pid
+        return chain
 
     def _is_launcher(self, process: RankProcess) -> bool:
         # Kubernetes operators give each pod RANK and WORLD_SIZE and mean nodes; the torchrun in it means
@@ -245,12 +250,19 @@ def script_of(command_line: list[str]) -> str:
     """'train.py' of `python -u dir/train.py …`, 'pkg.mod' of `python -m pkg.mod …`, '-c' of `python -c …`."""
     arguments = iter(command_line[1:])
     for argument in arguments:
-        if argument in ("-m", "-c"):
-            return next(arguments, argument) if argument == "-m" else "-c"
-        if argument in _OPTIONS_WITH_ARGUMENT:
+        if argument in _LONG_OPTIONS_WITH_ARGUMENT:
             next(arguments, None)
         elif not argument.startswith("-"):
             return os.path.basename(argument)
+        elif not argument.startswith("--"):
+            # One-letter options may be run together, as in `-um pkg.mod`; the first that takes an argument ends it.
+            letters = argument[1:]
+            found = next((index for index, letter in enumerate(letters) if letter in "cmWX"), None)
+            if found is None:
+                continue
+            taken = letters[found + 1 :] or next(arguments, "")
+            if letters[found] in "cm":
+                return taken if letters[found] == "m" else "-c"
     return os.path.basename(command_line[0]) if command_line else ""
 
 

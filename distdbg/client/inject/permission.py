@@ -59,7 +59,7 @@ def explain_refusal(pid: int, proc: str = PROC, own_uid: int | None = None) -> A
         owner = describe_user(status.uid)
         return NotPermitted(
             f"Cannot attach to pid {pid}: it belongs to {owner}, and you are {describe_user(own_uid)}."
-            f" {_UNTOUCHED}\nAttach as {owner} or as root."
+            f" {_UNTOUCHED}\nAttach as {owner}{'' if status.uid == 0 else ' or as root'}."
         )
     if scope == 3 or (scope and not is_capable):
         return NotPermitted(
