@@ -111,14 +111,19 @@ def _read_unranked(pid: int, proc: str) -> RankProcess:
     """A process whose environment names no rank, after making sure that it can be one."""
     status = check_state(pid, proc)
     try:
-        mappings = procfs.read_mappings(pid, proc)
+        names = procfs.read_mapped_names(pid, proc)
         process = _read_process(pid, procfs.read_environ(pid, proc), proc)
     except PermissionError as error:
         raise explain_refusal(pid, proc) from error
     except (FileNotFoundError, ProcessLookupError) as error:
         raise ProcessGone(f"Process {pid} ended while it was looked at.") from error
-    if not is_python(procfs.read_executable(pid, proc), mappings):
+    if not is_python(procfs.read_executable(pid, proc), names):
         raise NotPython(f"Process {pid} ({status.name}) is not a Python process: there is no interpreter in it.")
+    if process.script in _LAUNCHERS:
+        raise NotDistributed(
+            f"Process {pid} is a launcher ({process.script}) that has no ranks yet, or no more."
+            " Try again once they run."
+        )
     if not process.has_torch:
         raise NotDistributed(
             f"Process {pid} ({status.name}) is a Python process without torch in it, so it is no rank"
@@ -223,10 +228,10 @@ def _job_id(process: RankProcess) -> str:
 def _read_process(pid: int, environ: dict[str, str], proc: str) -> RankProcess:
     status = procfs.read_status(pid, proc)
     try:
-        mappings = procfs.read_mappings(pid, proc)
+        names = procfs.read_mapped_names(pid, proc)
     except PermissionError:
         # The environment of an undumpable process may be readable where its memory map is not.
-        mappings = []
+        names = set()
     return RankProcess(
         pid=pid,
         rank=_number(environ, "RANK"),
@@ -241,8 +246,8 @@ def _read_process(pid: int, environ: dict[str, str], proc: str) -> RankProcess:
         uid=status.uid,
         parent_pid=status.parent_pid,
         launcher_pid=status.parent_pid,
-        is_python=is_python(procfs.read_executable(pid, proc), mappings),
-        has_torch=any(mapping.name.startswith("libtorch") for mapping in mappings),
+        is_python=is_python(procfs.read_executable(pid, proc), names),
+        has_torch=any(name.startswith("libtorch") for name in names),
     )
 
 

@@ -52,6 +52,13 @@ def read_mappings(pid: int, proc: str = PROC) -> list[Mapping]:
     return mappings
 
 
+def read_mapped_names(pid: int, proc: str = PROC) -> set[str]:
+    """Names of the mapped files: what `read_mappings` would tell, for a tenth of its time on a torch process."""
+    text = Path(proc, str(pid), "maps").read_text(errors="surrogateescape")
+    paths = {line[line.find("/") :] for line in text.splitlines() if "/" in line}
+    return {os.path.basename(path.removesuffix(" (deleted)")) for path in paths}
+
+
 def read_status(pid: int, proc: str = PROC) -> ProcessStatus:
     """Raises FileNotFoundError or ProcessLookupError when there is no such process."""
     fields: dict[str, str] = {}

@@ -24,7 +24,7 @@ from distdbg.errors import InjectionFailed, NotPermitted, NotPython, ProcessGone
 pytestmark = pytest.mark.skipif(not ptrace.is_supported(), reason="the injector is for x86-64 Linux")
 
 TARGET = Path(__file__).parent.parent / "jobs" / "inject_target.py"
-STATES = ("sleeping", "spinning", "polling", "reading", "computing")
+STATES = ("sleeping", "spinning", "polling", "reading", "computing", "deadlocked")
 TIMEOUT_S = 60.0
 SAY_HELLO = """
 import threading

@@ -3,6 +3,7 @@
 Any standard interpreter runs it: no torch. A line on standard input makes `counting` say how many signals it saw.
 """
 
+import ctypes
 import os
 import select
 import signal
@@ -44,6 +45,14 @@ def computing() -> None:
             raise SystemExit("a computation went wrong")
 
 
+def deadlocked() -> None:
+    """Wait for a mutex that this very thread holds."""
+    libc = ctypes.CDLL(None)
+    mutex = ctypes.create_string_buffer(64)
+    libc.pthread_mutex_lock(mutex)
+    libc.pthread_mutex_lock(mutex)
+
+
 def counting() -> None:
     """Count a signal that, unlike others, is not merged with one that still waits.
 
@@ -58,5 +67,6 @@ def counting() -> None:
         print("seen", len(os.read(reader, 1 << 16)), flush=True)
 
 
+WORKS = (sleeping, spinning, polling, reading, computing, deadlocked, counting)
 print("ready", flush=True)
-{work.__name__: work for work in (sleeping, spinning, polling, reading, computing, counting)}[sys.argv[1]]()
+{work.__name__: work for work in WORKS}[sys.argv[1]]()

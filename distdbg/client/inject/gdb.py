@@ -67,7 +67,15 @@ def _run_gdb(target: Target, source: bytes, timeout_s: float) -> dict[str, str |
         json.dump(request, file)
         file.flush()
         # Symbols of shared libraries are not loaded; with -iex, as -ex would come after attaching.
-        options = ["-nx", "-nh", "-batch", "-iex", "set auto-solib-add off", "-iex", "set debuginfod enabled off"]
+        options = [
+            "-nx",
+            "-nh",
+            "-batch",
+            "-iex",
+            "set auto-solib-add off",
+            "-iex",
+            "set debuginfod enabled off",
+        ]
         command = ["gdb", *options, "-p", str(target.pid), "-x", str(_SCRIPT)]
         started = time.perf_counter()
         try:

@@ -46,7 +46,7 @@ def explain_refusal(pid: int, proc: str = PROC, own_uid: int | None = None) -> A
     except AttachError as better:
         return better
     own_uid = os.geteuid() if own_uid is None else own_uid
-    is_capable = bool(read_status(os.getpid(), PROC).effective_capabilities & _CAP_SYS_PTRACE)
+    is_capable = bool(read_status(os.getpid(), proc).effective_capabilities & _CAP_SYS_PTRACE)
     scope = _yama_scope(proc)
 
     if status.uid != own_uid and not is_capable:

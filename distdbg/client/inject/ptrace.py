@@ -79,6 +79,11 @@ class _Attempt:
         except PermissionError as error:
             self.error = explain_refusal(self.pid)
             self.error.__cause__ = error
+        except OSError as error:
+            self.error = InjectionFailed(
+                f"Could not start a thread in pid {self.pid}: {error}. It goes on as before.\n{PREPARE}."
+            )
+            self.error.__cause__ = error
         except BaseException as error:  # carried over to the thread that asked
             self.error = error
 

@@ -23,6 +23,7 @@ _LIBC = re.compile(r"lib(c|pthread)[.-][\w.-]*so")
 _LOADER = re.compile(r"ld(-linux)?[\w.-]*\.so")
 _ALLOCATOR = re.compile(r"lib(jemalloc|tcmalloc|mimalloc|asan|tsan|hoard|tbbmalloc)")
 _INT3 = b"\xcc"
+_DELETED = " (deleted)"
 
 Range = tuple[int, int]
 
@@ -50,13 +51,15 @@ def locate(pid: int) -> Target:
         raise explain_refusal(pid) from error
     except (FileNotFoundError, ProcessLookupError) as error:
         raise ProcessGone(f"Process {pid} ended while attaching.") from error
+    if not mappings:
+        raise ProcessGone(f"Process {pid} ({status.name}) is ending: it has no memory left.")
     executable = read_executable(pid)
-    if not is_python(executable, mappings):
+    if not is_python(executable, (mapping.name for mapping in mappings)):
         raise NotPython(f"Process {pid} ({status.name}) is not a Python process: there is no interpreter in it.")
-    if not any(mapping.path for mapping in mappings):
-        raise ProcessGone(f"Process {pid} is ending: it has no memory left.")
 
-    interpreter = [m for m in mappings if _LIBPYTHON.match(m.name)] + [m for m in mappings if m.path == executable]
+    interpreter = [m for m in mappings if _LIBPYTHON.match(m.name)] + [
+        m for m in mappings if m.path.removesuffix(_DELETED) == executable
+    ]
     libc = [m for m in mappings if _LIBC.match(m.name)]
     functions = _find_functions(pid, interpreter, PYTHON_FUNCTIONS) | _find_functions(pid, libc, LIBC_FUNCTIONS)
     missing = sorted({*PYTHON_FUNCTIONS, *LIBC_FUNCTIONS} - set(functions))
@@ -75,9 +78,9 @@ def locate(pid: int) -> Target:
     )
 
 
-def is_python(executable: str, mappings: Iterable[Mapping]) -> bool:
+def is_python(executable: str, mapped_names: Iterable[str]) -> bool:
     """Whether a CPython 3 interpreter lives in the process, embedded ones included."""
-    return bool(_PYTHON.match(os.path.basename(executable))) or any(_LIBPYTHON.match(m.name) for m in mappings)
+    return bool(_PYTHON.match(os.path.basename(executable))) or any(map(_LIBPYTHON.match, mapped_names))
 
 
 def _find_functions(pid: int, mappings: list[Mapping], names: tuple[str, ...]) -> dict[str, int]:
@@ -96,7 +99,7 @@ def _open_mapped(pid: int, mapping: Mapping) -> ElfFile:
     # read it.
     by_address = Path(PROC, str(pid), "map_files", f"{mapping.start:x}-{mapping.end:x}")
     try:
-        return ElfFile(by_address if mapping.path.endswith(" (deleted)") else by_path)
+        return ElfFile(by_address if mapping.path.endswith(_DELETED) else by_path)
     except FileNotFoundError as error:
         raise InjectionFailed(
             f"Cannot read {mapping.path} of pid {pid}: it was replaced on disk after the job started. The job was"

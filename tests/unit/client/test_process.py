@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from distdbg.client.process import Job, find_jobs, resolve_pid, script_of
-from distdbg.errors import AmbiguousName, InjectionFailed, NotDistributed, NotPermitted, NotPython, ProcessGone
+from distdbg.errors import (
+    AmbiguousName,
+    InjectionFailed,
+    NotDistributed,
+    NotPermitted,
+    NotPython,
+    ProcessGone,
+)
 
 PYTHON = "/usr/bin/python3.11"
 LIBTORCH = "/site-packages/torch/lib/libtorch_cpu.so"
@@ -74,7 +81,12 @@ class Host:
 
 
 def torchrun_environ(rank: int, **more: str) -> dict[str, str]:
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500", "TORCHELASTIC_RUN_ID": "none"}
+    common = {
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29500",
+        "TORCHELASTIC_RUN_ID": "none",
+    }
     return {"RANK": str(rank), **common, **more}
 
 
@@ -203,11 +215,14 @@ def test_what_cannot_be_a_rank_is_told_apart(host: Host) -> None:
     host.add(11, "python plain.py", has_torch=False)
     host.add(12, "python ended.py", state="Z")
     host.add(13, "python stopped.py", state="T")
+    host.add(15, "python -u /bin/torchrun train.py")
     host.add(14, "python traced.py", tracer=10)
     with pytest.raises(NotPython, match=r"Process 10 \(sleep\) is not a Python process"):
         host.resolve(10)
     with pytest.raises(NotDistributed, match="a Python process without torch in it"):
         host.resolve(11)
+    with pytest.raises(NotDistributed, match=r"a launcher \(torchrun\) that has no ranks yet"):
+        host.resolve(15)
     with pytest.raises(ProcessGone, match="zombie"):
         host.resolve(12)
     with pytest.raises(InjectionFailed, match="kill -CONT 13"):
