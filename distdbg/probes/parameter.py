@@ -58,11 +58,22 @@ def optimizer_state_of(held: Held, optimizers: Sequence[torch.optim.Optimizer]) 
     key = held.managed.key if held.managed else held.tensor
     found = []
     for optimizer in optimizers:
-        state = optimizer.state.get(key) if key in optimizer.state else None
-        for name, value in (state or {}).items():
+        if key in optimizer.state:
+            state = optimizer.state[key]
+        elif held.flat is not None and held.flat[1] == 0:
+            # FSDP1 gives a rank that holds nothing of a parameter no state for it; the others have what its like have.
+            state = {name: value.view(-1)[:0] for name, value in _state_of_any(optimizer).items() if value.dim()}
+        else:
+            continue
+        for name, value in state.items():
             if isinstance(value, torch.Tensor):
                 found.append(_slice_state(held, f"{held.fqn}.{name}", value))
     return found
+
+
+def _state_of_any(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    state = next(iter(optimizer.state.values()), {})
+    return {name: value.detach() for name, value in state.items() if isinstance(value, torch.Tensor)}
 
 
 def _slice_state(held: Held, fqn: str, value: torch.Tensor) -> Held:
