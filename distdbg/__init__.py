@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +44,19 @@ def breakpoint() -> None:
             return
         from distdbg.agent import bootstrap
 
+        frame = sys._getframe(1)
         bootstrap.start(is_prepared=True)
-        bootstrap.call_breakpoint()
+        if bootstrap.is_attached():
+            bootstrap.call_breakpoint(frame)
+            return
+
+        from distdbg.wire.claim import claim
+
+        with claim(f"breakpoint {os.environ.get('MASTER_PORT', '')}") as is_first:
+            if is_first:  # of the job's ranks on this host: one line is enough
+                where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+                print(f"distdbg: waiting at {where}; python -m distdbg attach --pid {os.getpid()}", file=sys.stderr)  # noqa: T201
+            bootstrap.call_breakpoint(frame)
     except Exception as error:
         _complain("breakpoint() passed", error)
 

@@ -37,10 +37,12 @@ class Attention(nn.Module):
         self.wq, self.wk, self.wv, self.wo = (nn.Linear(DIM, DIM, bias=False) for _ in range(4))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        batch, length, _ = x.shape
-        q, k, v = (w(x).view(batch, length, -1, DIM // HEADS).transpose(1, 2) for w in (self.wq, self.wk, self.wv))
+        q, k, v = (self.split_heads(w) for w in (self.wq(x), self.wk(x), self.wv(x)))
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self.wo(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        return self.wo(y.transpose(1, 2).flatten(2))
+
+    def split_heads(self, x: torch.Tensor) -> torch.Tensor:
+        return x.unflatten(-1, (-1, DIM // HEADS)).transpose(1, 2)
 
 
 class FeedForward(nn.Module):
@@ -53,7 +55,7 @@ class FeedForward(nn.Module):
         self.w3 = nn.Linear(DIM, HIDDEN, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.w2(F.silu(self.w1(x)) * self.w3(x))  # type: ignore[no-any-return]
+        return self.w2(F.silu(self.w1(x)) * self.w3(x))
 
 
 class Block(nn.Module):
@@ -68,7 +70,7 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x + self.attention(self.n1(x))
-        return x + self.feed_forward(self.n2(x))  # type: ignore[no-any-return]
+        return x + self.feed_forward(self.n2(x))
 
 
 class Net(nn.Module):
@@ -85,7 +87,7 @@ class Net(nn.Module):
         x = self.emb(tokens)
         for block in self.layer:
             x = block(x)
-        return self.output(self.norm(x))  # type: ignore[no-any-return]
+        return self.output(self.norm(x))
 
 
 PLAN = {

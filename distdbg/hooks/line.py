@@ -23,6 +23,8 @@ from distdbg.hooks.line_target import (
 from distdbg.hooks.scene import Emit, Scene
 from distdbg.schema.event import LineReached
 
+__all__ = ["Place", "Target", "line"]
+
 Reach = Callable[[FrameType], None]
 
 
