@@ -17,10 +17,11 @@ def banner(session: Session) -> Text:
     job = session.job
     prepared = "agent was on" if job.is_prepared else "not prepared"
     view = Text()
-    view.add(
-        f"{job.script} · job {job.id} · {plural(job.world_size, 'rank')} on {plural(len(job.hostnames), 'host')} · "
-        f"torch {job.torch_version} {job.backend} · attached in {duration(job.attached_in_s)}, {prepared}"
-    )
+    where = f"{plural(job.world_size, 'rank')} on {plural(len(job.hostnames), 'host')}"
+    head = f"{job.script} · job {job.id} · {where} · torch {job.torch_version} {job.backend}"
+    how = f"attached in {duration(job.attached_in_s)}, {prepared}"
+    for line in [f"{head} · {how}"] if len(head) + len(how) < 98 else [head, how]:
+        view.add(line)
     layout = _layout(session)
     if layout:
         view.add(layout)

@@ -162,7 +162,7 @@ def dotted(names: Iterable[str], typed: str, metas: dict[str, str]) -> list[Cand
     return [Candidate(whole, len(typed), meta) for whole, meta in list(tails.items())[:50]]
 
 
-def _next_parts(names: list[str], typed: str, metas: dict[str, str]) -> list[Candidate]:
+def _next_parts(names: list[str], typed: str, metas: dict[str, str], length: int | None = None) -> list[Candidate]:
     parts: dict[str, str] = {}
     for name in names:
         if name.startswith(typed):
@@ -170,8 +170,10 @@ def _next_parts(names: list[str], typed: str, metas: dict[str, str]) -> list[Can
             part = name if end < 0 else name[:end]
             parts.setdefault(part, metas.get(part, ""))
     if list(parts) == [typed]:  # complete: offer what is below
-        return _next_parts(names, typed + ".", metas) if any(name.startswith(typed + ".") for name in names) else []
-    return [Candidate(part, len(typed), meta) for part, meta in parts.items() if part != typed]
+        is_parent = any(name.startswith(typed + ".") for name in names)
+        return _next_parts(names, typed + ".", metas, len(typed)) if is_parent else []
+    length = len(typed) if length is None else length
+    return [Candidate(part, length, meta) for part, meta in parts.items() if part != typed]
 
 
 def _files(typed: str) -> list[Candidate]:

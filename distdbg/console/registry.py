@@ -40,7 +40,9 @@ class Command:
     @property
     def details(self) -> str:
         """The rest of the docstring."""
-        return inspect.cleandoc(self.function.__doc__ or "").partition("\n")[2].strip()
+        # Not inspect.cleandoc: where there are only examples, it would take their indentation away.
+        lines = (self.function.__doc__ or "").partition("\n")[2].rstrip().split("\n")
+        return "\n".join(line.removeprefix("    ") for line in lines).strip("\n")
 
     @property
     def usage(self) -> str:
@@ -90,13 +92,13 @@ def find_command(word: str) -> Command:
     for each in commands.values():
         if word in each.aliases:
             return each
+    if word in LATER:
+        raise UsageError(f"{word} is not in this version. {LATER[word]}")
     found = sorted(name for name in commands if name.startswith(word))
     if len(found) == 1:
         return commands[found[0]]
     if found:
         raise UsageError(f"{word!r} is short for several commands: {', '.join(found)}.")
-    if word in LATER:
-        raise UsageError(f"{word} is not in this version. {LATER[word]}")
     near = nearest_names(word, [*commands, *LATER], limit=1)
     if near and near[0] in LATER:
         raise UsageError(f"No command {word!r}; {near[0]} is not in this version either. {LATER[near[0]]}")

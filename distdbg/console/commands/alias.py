@@ -12,9 +12,10 @@ from distdbg.reporters.view import Table, text
 
 @command("alias", family="other")
 def alias(console: Console, name: str = "", line: CommandLine = "") -> Report:
-    """Give a command line a name; without a name show all, without a line take it away.
+    """Give a command line a name.
 
-    %1, %2 and %* in it stand for the words that follow the name; without any they follow the line.
+    Without a name all are shown, without a line the name is taken away. %1, %2 and %* in the line stand for
+    the words that follow the name; without any of them they follow the line.
 
         alias pw placements layer.%1.attention.wq.weight
         pw 3

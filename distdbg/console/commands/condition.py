@@ -12,10 +12,12 @@ from distdbg.reporters.view import text
 
 @command("condition", family="stop")
 def condition(console: Console, id: RuleId, expression: Expression = "") -> Report:
-    """Stop at breakpoint ID only where EXPR is true; without EXPR always.
+    """Stop at a breakpoint only where an expression is true.
 
-    condition 1 x.isnan().any()
-    condition 1
+    Without EXPR it stops always.
+
+        condition 1 x.isnan().any()
+        condition 1
     """
     rule = require_rule(console, id)
     expression = expression.removeprefix("if ").strip()

@@ -10,5 +10,8 @@ from distdbg.console.report import Report
 
 @command("down", aliases=("d",), family="look", is_repeated=True)
 def down(console: Console, count: int = 1) -> Report:
-    """Select the frame that the current one called; COUNT frames down."""
+    """Select the frame that the current one called.
+
+    COUNT frames down.
+    """
     return select_frame(console, console.session.frame - count)

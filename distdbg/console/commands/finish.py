@@ -10,7 +10,10 @@ from distdbg.console.stopping import stops_in_focus, wait_for_stop
 
 @command("finish", aliases=("fin",), family="run")
 def finish(console: Console) -> Report:
-    """Go on to the end of the current module's forward; output is there then."""
+    """Go on to the end of the current module's forward.
+
+    output is there then.
+    """
     stops_in_focus(console)
     console.session.step("finish")
     return wait_for_stop(console)

@@ -14,7 +14,10 @@ from distdbg.schema.ranks import Ranks
 
 @command("list", aliases=("l",), family="look", is_repeated=True)
 def list_(console: Console, first: int | None = None, *, lines: int = 11) -> Report:
-    """Show the source around the current line, or from line FIRST on; again: the lines that follow."""
+    """Show the source around the current line; again: what follows.
+
+        list 40 --lines 20     twenty lines from line 40 on
+    """
     start = first if first is not None else console.next_line
     gathered = console.session.ask(ReadSource(frame=console.session.frame, first=start, num_lines=lines))
     clusters = clusters_of(gathered, Source)

@@ -14,9 +14,9 @@ from distdbg.schema.ranks import Ranks
 
 @command("locals", family="look")
 def locals(console: Console) -> Report:
-    """Show the local names of the selected frame; tensors by shape and placement.
+    """Show the local names of the selected frame.
 
-    A name that is the same on all ranks has one line.
+    Tensors are shown by shape and placement. A name that is the same on all ranks has one line.
     """
     gathered = console.session.ask(ReadLocals(frame=console.session.frame))
     replies = replies_of(gathered, Locals)

@@ -10,8 +10,9 @@ from distdbg.console.stopping import wait_for_stop
 
 @command("pause", aliases=("interrupt",), family="run")
 def pause(console: Console) -> Report:
-    """Stop the running ranks: at the next event, or at the next bytecode where none comes.
+    """Stop the running ranks where they are.
 
+    They stop together at the next end of an iteration if it comes soon, else each at its next bytecode.
     A rank that is blocked inside a collective is shown as such and stops when it returns.
     """
     console.session.pause()

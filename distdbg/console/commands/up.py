@@ -16,7 +16,10 @@ from distdbg.schema.ranks import Ranks
 
 @command("up", aliases=("u",), family="look", is_repeated=True)
 def up(console: Console, count: int = 1) -> Report:
-    """Select the caller of the current frame, for print, locals and list; COUNT frames up."""
+    """Select the caller of the current frame, for print, locals and list.
+
+    COUNT frames up.
+    """
     return select_frame(console, console.session.frame + count)
 
 

@@ -21,10 +21,9 @@ from distdbg.schema.tensor import Tensor
 
 @command("values", family="look")
 def values(console: Console, name: TensorName) -> Report:
-    """Show values of a tensor by global index; only the ranks that own them are asked.
-
-    Slices are those of Python without a step: a:b, :b, a:, one index, negative from the end. A dim without a
-    slice shows its first 6.
+    """Show values of a tensor by global index.
+     Only the ranks that own them are asked. Slices are those of Python without a step: a:b, :b, a:, one
+    index, negative from the end. A dim without a slice shows its first 6.
 
         values wq.weight[17:19, 0:3]
         values wq.weight[-1]

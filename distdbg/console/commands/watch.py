@@ -12,10 +12,10 @@ from distdbg.schema.breakpoint import Watchpoint
 
 @command("watch", family="stop")
 def watch(console: Console, expression: TensorName) -> Report:
-    """Stop when a tensor's fingerprint or an expression's value changes.
+    """Stop when a tensor or the value of an expression changes.
 
-    Checked at every module and iteration event, on each rank on its own local part. It costs a pass over
-    the tensor at each of them.
+    Checked at every module and iteration event, on each rank on its own local part: a tensor by
+    its fingerprint, which costs a pass over it at each event.
 
         watch layer.0.attention.wq.weight
         watch scaler.get_scale()

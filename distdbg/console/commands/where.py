@@ -13,7 +13,7 @@ from distdbg.schema.message import ReadStack, Stack
 from distdbg.schema.ranks import Ranks
 
 
-@command("where", aliases=("w", "bt", "backtrace"), family="look")
+@command("where", aliases=("w", "bt"), family="look")
 def where(console: Console, ranks: Ranks | None = None, *, depth: int = 10) -> Report:
     """Show where the ranks in focus are, innermost frame first.
 
