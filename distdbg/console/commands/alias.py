@@ -13,9 +13,8 @@ from distdbg.reporters.view import Table, text
 @command("alias", family="other")
 def alias(console: Console, name: str = "", line: CommandLine = "") -> Report:
     """Give a command line a name.
-
-    Without a name all are shown, without a line the name is taken away. %1, %2 and %* in the line stand for
-    the words that follow the name; without any of them they follow the line.
+     Without a name all are shown, without a line the name is taken away. %1, %2 and %* in the line
+    stand for the words that follow the name; without any of them they follow the line.
 
         alias pw placements layer.%1.attention.wq.weight
         pw 3

@@ -19,10 +19,10 @@ def break_(
     condition: Condition = "",
 ) -> Report:
     """Stop all ranks at a module or at a source line.
-
-    MODULE is a name, the end of one (layer.0.attention), a glob (layers.*.attention) or Keras form with /.
-    The ranks stop before its forward; backward: when the gradient of its output arrives; end: after its forward.
-    EXPR is evaluated in the stopped frame of each rank. All ranks stop at the same call when any of them wants to.
+     MODULE is a name, the end of one (layer.0.attention), a glob (layers.*.attention) or Keras form
+    with /. The ranks stop before its forward; backward: when the gradient of its output arrives; end:
+    after its forward. EXPR is evaluated in the stopped frame of each rank. All ranks stop at the same
+    call when any of them wants to.
 
         break layer.0.attention
         break layers.*.mlp backward

@@ -15,10 +15,9 @@ from distdbg.reporters.view import text
 @command("commands", family="stop")
 def commands(console: Console, id: RuleId | None = None) -> Report:
     """Run lines whenever a breakpoint has stopped the job.
-
-    ID is that of the newest breakpoint when it is not given. Type the lines, then end. No lines take the
-    commands away. They run when a command such as continue meets the stop; a continue among them goes on by
-    itself.
+     ID is that of the newest breakpoint when it is not given. Type the lines, then end. No lines take
+    the commands away. They run when a command such as continue meets the stop; a continue among them
+    goes on by itself.
 
         commands 1
         print loss.item()

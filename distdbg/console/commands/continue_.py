@@ -12,9 +12,9 @@ from distdbg.errors import UsageError
 @command("continue", aliases=("c", "cont"), family="run", is_repeated=True)
 def continue_(console: Console, count: int = 1) -> Report:
     """Let the ranks go on and wait for the next stop.
-     continue N passes the breakpoint that holds them N-1 times before it stops again. Ctrl-C leaves the wait
-    and lets the ranks run; pause stops them. @RANKS continue lets only these ranks go on: the others stay
-    where they are, and a collective waits for them.
+    continue N passes the breakpoint that holds them N-1 times before it stops again. Ctrl-C leaves the
+    wait and lets the ranks run; pause stops them. @RANKS continue lets only these ranks go on: the
+    others stay where they are, and a collective waits for them.
     """
     if count < 1:
         raise UsageError("N is at least 1.")

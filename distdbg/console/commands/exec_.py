@@ -16,8 +16,8 @@ from distdbg.schema.ranks import Ranks
 @command("exec", family="look")
 def exec_(console: Console, statement: Statement) -> Report:
     """Run a Python statement on each rank in focus.
-
-    It runs on the stopped thread and changes the job: a name that it assigns is set in the selected frame.
+     It runs on the stopped thread and changes the job: a name that it assigns is set in the selected
+    frame.
 
         exec torch.cuda.empty_cache()
     """

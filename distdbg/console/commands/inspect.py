@@ -21,8 +21,8 @@ NUMBERS = tuple(Column(title, "right") for title in ("mean", "std", "min", "max"
 @command("inspect", aliases=("i",), family="look")
 def inspect(console: Console, name: TensorName) -> Report:
     """Show a tensor: each rank's shard, statistics and fingerprint.
-     NAME is a parameter, buffer, NAME.grad, optimizer state (NAME.exp_avg), input, output or an expression of
-    the stopped frame. Ranks with equal shards share a row. std is that of the population.
+    NAME is a parameter, buffer, NAME.grad, optimizer state (NAME.exp_avg), input, output or an
+    expression of the stopped frame. Ranks with equal shards share a row. std is that of the population.
 
         inspect layer.0.attention.wq.weight
         inspect wq.weight.grad

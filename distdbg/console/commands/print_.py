@@ -12,8 +12,9 @@ from distdbg.console.syntax import Expression
 @command("print", aliases=("p",), family="look")
 def print_(console: Console, expression: Expression) -> Report:
     """Evaluate a Python expression on each rank in focus.
-     On the stopped thread, with the names of the selected frame. Equal values share a line. An expression
-    that would issue a collective on only some of its ranks is refused: it would hang the job.
+    On the stopped thread, with the names of the selected frame. Equal values share a line. An
+    expression that would issue a collective on only some of its ranks is refused: it would hang the
+    job.
 
         print x.shape
         @tp=1 print x.sum()

@@ -22,8 +22,8 @@ MAX_GRIDS = 8
 @command("shards", family="look")
 def shards(console: Console, name: TensorName) -> Report:
     """Draw who holds which block of a tensor.
-
-    A dim that is not split is not drawn. Beyond two split dims there is a drawing for each block of the rest.
+     A dim that is not split is not drawn. Beyond two split dims there is a drawing for each block of
+    the rest.
 
         shards layer.0.attention.wo.weight
     """

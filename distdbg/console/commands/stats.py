@@ -20,8 +20,8 @@ from distdbg.schema.tensor import Stats, Tensor
 @command("stats", family="look")
 def stats(console: Console, name: TensorName) -> Report:
     """Show statistics of a tensor, per shard and of the whole.
-     The whole is put together from the shards, without a collective. std is that of the population; mean,
-    std, min and max are over finite values.
+    The whole is put together from the shards, without a collective. std is that of the population;
+    mean, std, min and max are over finite values.
 
         stats layer.0.attention.wq.weight
         stats *.weight.grad

@@ -14,8 +14,8 @@ _LATER = ("decision", "collective", "redistribute", "op", "iteration")
 @command("step", aliases=("s",), family="run", is_repeated=True)
 def step(console: Console, what: str = "module") -> Report:
     """Go on to the next module that begins or ends, into children.
-
-    step hooks every module until then, which costs a little time at each of them. step module is the same.
+     step hooks every module until then, which costs a little time at each of them. step module is the
+    same.
     """
     if what in _LATER:
         raise UsageError(f"step {what} is not in this version. step (or step module) goes on to the next module.")

@@ -16,8 +16,8 @@ from distdbg.schema.ranks import Ranks
 @command("where", aliases=("w", "bt"), family="look")
 def where(console: Console, ranks: Ranks | None = None, *, depth: int = 10) -> Report:
     """Show where the ranks in focus are, innermost frame first.
-
-    Ranks in the same place share an entry, so the odd rank stands out. A running rank's stack is a live sample.
+     Ranks in the same place share an entry, so the odd rank stands out. A running rank's stack is a
+    live sample.
 
         where 0-3,7        these ranks only
         where --depth 3    the three innermost frames

@@ -102,4 +102,4 @@ def test_every_command_explains_itself() -> None:
         assert command.family in FAMILIES, name
         assert command.summary.endswith("."), name
         assert len(command.summary) <= 68, f"{name}: its summary must fit in help"
-        assert all(len(line) <= 108 for line in command.details.split("\n")), name
+        assert all(len(line) <= 100 for line in command.details.split("\n")), name
