@@ -151,7 +151,8 @@ def _flat_grad(
     if original is not None and original.grad is not None and original.grad.numel() == length:
         return original.grad.detach().view(-1)
     if original is not None and length == 0 and flat.grad is not None:
-        return flat.grad.detach().view(-1)[:0]  # nothing of it is here, and the others have it
+        nothing: torch.Tensor = flat.grad.detach().view(-1)[:0]  # none of it is here, and the others have it
+        return nothing
     saved: Mapping[str, Any] = vars(flat)
     whole = saved.get("_cpu_grad") if saved.get("_cpu_grad") is not None else saved.get("_saved_grad_shard")
     if whole is None and original is None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from distdbg.probes.context import Context
-from distdbg.probes.model import Entry, ModelIndex
-from distdbg.probes.parameter import Held, list_tensors
+from distdbg.probes.model import ModelIndex
+from distdbg.probes.parameter import Held, list_tensors, tensors_below
 from distdbg.probes.registry import probe
 from distdbg.probes.tensor import read_shard
 from distdbg.schema.message import ListModules, Modules
@@ -31,9 +31,7 @@ def describe_modules(model: ModelIndex) -> list[Module]:
     modules = []
     for number, (entry, _) in enumerate(listed):
         parameters: dict[object, tuple[int, int, int]] = {}
-        for below in range(number, len(listed)):
-            if below > number and not _is_below(listed[below][0], entry):
-                break
+        for below in range(number, number + len(tensors_below(listed, number))):
             parameters.update(sizes[below])
         modules.append(
             Module(
@@ -48,10 +46,6 @@ def describe_modules(model: ModelIndex) -> list[Module]:
             )
         )
     return modules
-
-
-def _is_below(entry: Entry, above: Entry) -> bool:
-    return entry.root == above.root and entry.depth > above.depth
 
 
 def _measure(held: Held) -> tuple[object, tuple[int, int, int]]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 
+from distdbg.probes.device import quiet
 from distdbg.probes.fsdp import Managed, Slot, find_managed, is_flat_parameter
 from distdbg.probes.model import Entry, ModelIndex
 from distdbg.probes.wrapper import is_keras
@@ -32,7 +33,8 @@ class Held(NamedTuple):
 def list_tensors(model: ModelIndex) -> list[tuple[Entry, list[Held]]]:
     """Every module with the parameters and buffers that it owns itself, in definition order."""
     entries = model.entries()
-    slots = find_managed(part for entry in entries for part in (*entry.wrappers, entry.module))
+    with quiet():
+        slots = find_managed(part for entry in entries for part in (*entry.wrappers, entry.module))
     names: dict[int, list[str]] = {}
     for owner, name in slots:
         names.setdefault(owner, []).append(name)
@@ -56,8 +58,13 @@ def gradient_of(held: Held) -> Held | None:
 def optimizer_state_of(held: Held, optimizers: Sequence[torch.optim.Optimizer]) -> list[Held]:
     """Tensors that an optimizer keeps for a parameter, as `NAME.exp_avg`."""
     key = held.managed.key if held.managed else held.tensor
-    found = []
+    with quiet():
+        return list(_iterate_state(held, optimizers, key))
+
+
+def _iterate_state(held: Held, optimizers: Sequence[torch.optim.Optimizer], key: torch.Tensor) -> Iterator[Held]:
     for optimizer in optimizers:
+        state: dict[str, object]
         if key in optimizer.state:
             state = optimizer.state[key]
         elif held.flat is not None and held.flat[1] == 0:
@@ -67,12 +74,20 @@ def optimizer_state_of(held: Held, optimizers: Sequence[torch.optim.Optimizer]) 
             continue
         for name, value in state.items():
             if isinstance(value, torch.Tensor):
-                found.append(_slice_state(held, f"{held.fqn}.{name}", value))
-    return found
+                yield _slice_state(held, f"{held.fqn}.{name}", value)
+
+
+def tensors_below(listed: Sequence[tuple[Entry, list[Held]]], number: int) -> list[tuple[Entry, list[Held]]]:
+    """The part of `list_tensors` that is the module at index `number` and everything inside it."""
+    top = listed[number][0]
+    end = number + 1
+    while end < len(listed) and listed[end][0].root == top.root and listed[end][0].depth > top.depth:
+        end += 1
+    return list(listed[number:end])
 
 
 def _state_of_any(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    state = next(iter(optimizer.state.values()), {})
+    state: dict[str, object] = next(iter(optimizer.state.values()), {})
     return {name: value.detach() for name, value in state.items() if isinstance(value, torch.Tensor)}
 
 

@@ -9,7 +9,8 @@ import torch
 
 from distdbg.errors import AmbiguousName, EvaluationError, NotStoppedError, UnknownName, UsageError
 from distdbg.probes.context import Context
-from distdbg.probes.parameter import Held, gradient_of, list_tensors, optimizer_state_of
+from distdbg.probes.model import Entry
+from distdbg.probes.parameter import Held, gradient_of, list_tensors, optimizer_state_of, tensors_below
 from distdbg.probes.pattern import match_names, unknown_name
 from distdbg.probes.summary import parameter_names
 
@@ -17,6 +18,8 @@ _AT_STOP = re.compile(r"(?P<name>input|output|grad_output)(?P<path>(\[[^\[\]]+\]
 _STEP = re.compile(r"\[(?P<key>[^\[\]]+)\]|\.(?P<attribute>[A-Za-z_]\w*)")
 _NAME = re.compile(r"[\w.*?/]+")
 _MAX_DEPTH = 4
+
+Listed = list[tuple[Entry, list[Held]]]
 
 
 def resolve(text: str, context: Context) -> list[Held]:
@@ -31,13 +34,14 @@ def resolve(text: str, context: Context) -> list[Held]:
     text = text.strip()
     if match := _AT_STOP.fullmatch(text):
         return _resolve_at_stop(text, match["name"], match["path"], context)
-    held = [tensor for _, tensors in list_tensors(context.model) for tensor in tensors]
+    listed = list_tensors(context.model)
+    held = [tensor for _, tensors in listed for tensor in tensors]
     if exact := [tensor for tensor in held if tensor.fqn == text.replace("/", ".")]:
         return exact
     local = (context.frame_locals or {}).get(text)
     if found := list(_flatten(text, local, "value")):
         return found
-    if (_NAME.fullmatch(text) or not text) and (found := _resolve_name(text, held, context)):
+    if (_NAME.fullmatch(text) or not text) and (found := _resolve_name(text, listed, context)):
         return found
     return _resolve_expression(text, held, context)
 
@@ -51,7 +55,8 @@ def resolve_one(text: str, context: Context) -> Held:
     return found[0]
 
 
-def _resolve_name(text: str, held: list[Held], context: Context) -> list[Held]:
+def _resolve_name(text: str, listed: Listed, context: Context) -> list[Held]:
+    held = [tensor for _, tensors in listed for tensor in tensors]
     if found := _pick(text, held):
         return found
     if text.endswith(".grad") and (owners := _pick(text.removesuffix(".grad"), held)):
@@ -67,18 +72,17 @@ def _resolve_name(text: str, held: list[Held], context: Context) -> list[Held]:
             return _require(states, f"No optimizer has state for {base} yet.")
         if found := [item for item in states if item.fqn.rsplit(".", 1)[1] == state]:
             return found
-    return _resolve_module(text, held, context)
+    return _resolve_module(text, listed, context)
 
 
-def _resolve_module(text: str, held: list[Held], context: Context) -> list[Held]:
+def _resolve_module(text: str, listed: Listed, context: Context) -> list[Held]:
     found: dict[int, Held] = {}
-    entries = context.model.find_entries(text)
-    for entry in entries:
-        for tensor in held:
-            if not entry.fqn or tensor.fqn.startswith(entry.fqn + "."):
-                found[id(tensor)] = tensor
-    if entries and not found:
-        raise UnknownName(f"{entries[0].fqn or text} has no parameters or buffers.")
+    wanted = {entry.fqn for entry in context.model.find_entries(text)}
+    for number, (entry, _) in enumerate(listed):
+        if entry.fqn in wanted:
+            found.update((id(held), held) for _, tensors in tensors_below(listed, number) for held in tensors)
+    if wanted and not found:
+        raise UnknownName(f"{text} has no parameters or buffers.")
     return list(found.values())
 
 

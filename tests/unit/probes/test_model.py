@@ -207,7 +207,7 @@ def test_a_dict_from_locals_is_left_alone() -> None:
     kept: list[dict[str, Any]] = []
 
     def work(holder: Holder) -> None:
-        model = Net()  # noqa: F841
+        model = Net()
         kept.append(locals())
         holder.wait()
 

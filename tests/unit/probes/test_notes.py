@@ -52,7 +52,7 @@ def names(be_rank: Callable[[int, int], None]) -> dict[str, Any]:
     ],
 )
 def test_note_where_a_plain_value_hides_a_shard(names: dict[str, Any], text: str, note: str) -> None:
-    value = eval(text, dict(names))  # noqa: S307
+    value = eval(text, dict(names))
     assert note_for(text, value, names) == note
     assert note_for(text, value, names.__getitem__) == note
 

@@ -31,8 +31,8 @@ class Block(nn.Module):
 @pytest.mark.parametrize(
     ("dtype", "short"),
     [
-        (torch.float32, "f32"), (torch.bfloat16, "bf16"), (torch.int64, "i64"), (torch.uint8, "u8"), (torch.bool, "bool"),
-        (torch.float8_e4m3fn, "f8_e4m3fn"), (torch.complex64, "c64"),
+        (torch.float32, "f32"), (torch.bfloat16, "bf16"), (torch.int64, "i64"), (torch.uint8, "u8"),
+        (torch.bool, "bool"),         (torch.float8_e4m3fn, "f8_e4m3fn"), (torch.complex64, "c64"),
     ],
 )  # fmt: skip
 def test_short_dtypes(dtype: torch.dtype, short: str) -> None:

@@ -97,7 +97,7 @@ def test_shard_that_fsdp2_cut_against_its_placements(be_rank: BeRank) -> None:
         be_rank(rank, 8)
         mesh = init_device_mesh("cpu", (4, 2), mesh_dim_names=("dp", "tp"))
         dp, tp = divmod(rank, 2)
-        parts = list(full.chunk(2)[tp].chunk(4)) + [full[:0]]
+        parts = [*full.chunk(2)[tp].chunk(4), full[:0]]
         local = parts[min(dp, len(parts) - 1)]
         placements = (_StridedShard(0, split_factor=2), Shard(0))
         tensor = DTensor.from_local(local, mesh, placements, run_check=False, shape=(9,), stride=(1,))
