@@ -11,6 +11,9 @@ from types import FrameType
 _SNAPSHOT_READERS = frozenset({"locals", "vars", "dir", "eval", "exec"})
 _MAX_ITEMS = 64
 
+_OWN_REFERENCES = 3
+"""To a frame's dict of locals, while we look at it: the frame's, our variable's and the call's that counts them."""
+
 
 class Scan:
     """Objects whose class derives from one of `classes`; by `type(o)`, as `isinstance` runs code of proxies.
@@ -90,8 +93,9 @@ def _read_locals(frame: FrameType) -> list[tuple[str, object]]:
     """Locals of a frame that may be running, leaving nothing behind in it.
 
     Before Python 3.13, `f_locals` of a function fills a dict that the frame keeps: it would hold this iteration's
-    tensors until the function returns, so it is emptied again. `locals()` in the function returns that very dict; a
-    function that may have kept it, or that is being traced, is left alone (the heap scan finds what is in there).
+    tensors until the function returns, so it is emptied again, unless somebody else holds it. `locals()` in the
+    function returns that very dict, which reading would change; a function that may have kept it, or that is being
+    traced, is left alone (the heap scan finds what is in there).
     """
     if not frame.f_code.co_flags & inspect.CO_OPTIMIZED or sys.version_info >= (3, 13):
         return list(frame.f_locals.items())
@@ -99,5 +103,6 @@ def _read_locals(frame: FrameType) -> list[tuple[str, object]]:
         return []
     snapshot = frame.f_locals
     found = list(snapshot.items())
-    snapshot.clear()
+    if sys.getrefcount(snapshot) <= _OWN_REFERENCES:
+        snapshot.clear()
     return found

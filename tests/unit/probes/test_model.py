@@ -203,6 +203,15 @@ def test_reading_a_frame_leaves_no_reference_in_it() -> None:
     assert counts == [0]
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="f_locals is a view of the frame")
+def test_a_dict_that_somebody_else_reads_is_not_emptied() -> None:
+    """The evaluation of an expression holds the frame's dict while a name is looked up."""
+    model = Net()
+    held = sys._getframe().f_locals
+    Scan(nn.Module).in_frames()
+    assert held["model"] is model
+
+
 def test_a_dict_from_locals_is_left_alone() -> None:
     kept: list[dict[str, Any]] = []
 
