@@ -109,10 +109,10 @@ def _wait_for_step(launcher: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def _end(launcher: subprocess.Popen[bytes]) -> None:
-    """End torchrun, which ends its ranks; then whatever is left of its session."""
+    """End torchrun, which ends its ranks; it gives them 30 s before it kills them."""
     launcher.terminate()
     with suppress(subprocess.TimeoutExpired):
-        launcher.wait(timeout=10)
+        launcher.wait(timeout=40)
     with suppress(ProcessLookupError):
         os.killpg(launcher.pid, signal.SIGKILL)
     launcher.wait()
