@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from distdbg.reporters.grid import draw_grid
 from distdbg.reporters.paint import paint
 from distdbg.reporters.table import draw_table, tabulated
 from distdbg.reporters.terminal import Terminal
 from distdbg.reporters.tree import tree_table
 from distdbg.reporters.view import Grid, Span, Stack, Table, Text, Tree, View, spans
+
+_WORDS = re.compile(r"\S+\s*|\s+")
 
 
 def draw(view: View, terminal: Terminal, table_style: str = "plain") -> str:
@@ -25,7 +29,8 @@ def _lines(view: View, terminal: Terminal, table_style: str) -> list[str]:
 
 def _spans(view: Text | Table | Tree | Grid, terminal: Terminal) -> list[list[Span]]:
     if isinstance(view, Text):
-        return [piece for line in view.lines for piece in _split(list(spans(line)))]
+        lines = [piece for line in view.lines for piece in _split(list(spans(line)))]
+        return [piece for line in lines for piece in wrap(line, terminal.width)]
     if isinstance(view, Table):
         return draw_table(view, terminal.width)
     if isinstance(view, Tree):
@@ -40,3 +45,22 @@ def _split(line: list[Span]) -> list[list[Span]]:
         lines[-1].append(Span(first, span.meaning))
         lines.extend([Span(piece, span.meaning)] for piece in rest)
     return lines
+
+
+def wrap(line: list[Span], width: int | None) -> list[list[Span]]:
+    """The line in pieces of at most `width`, broken between words, never in source; the rest is indented by two."""
+    length = sum(len(span.text) for span in line)
+    if width is None or length <= width or any(span.meaning == "source" for span in line):
+        return [line]
+    lead = len(line[0].text) - len(line[0].text.lstrip()) + 2
+    pieces: list[list[Span]] = [[]]
+    room = width
+    for span in line:
+        for word in _WORDS.findall(span.text):
+            if len(word.rstrip()) > room and pieces[-1]:
+                pieces.append([Span(" " * lead)])
+                room = width - lead
+                word = word.lstrip()
+            pieces[-1].append(Span(word, span.meaning))
+            room -= len(word)
+    return pieces

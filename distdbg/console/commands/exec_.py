@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
+from distdbg.client.gather import Gathered
 from distdbg.client.merge import Cluster
-from distdbg.console.answers import clusters_of, report_answers
+from distdbg.console.answers import clusters_of, failure_of, report_answers
 from distdbg.console.console import Console
 from distdbg.console.registry import command
 from distdbg.console.report import Report
 from distdbg.console.syntax import Statement
+from distdbg.errors import WouldDeadlock
 from distdbg.reporters.view import Column, Span, Table, Text, View, ranks_span
 from distdbg.schema.message import Done, Evaluate, Evaluated
 from distdbg.schema.ranks import Ranks
+
+_GROUP = re.compile(r"\(ranks ([\d,-]+)\)")
 
 
 @command("exec", family="look")
@@ -29,6 +35,7 @@ def evaluate(console: Console, python: str, mode: str) -> Report:
     session = console.session
     request = Evaluate(text=python, mode=mode, frame=session.frame, ranks=tuple(sorted(session.focus)))
     gathered = session.ask(request)
+    _raise_refusal(gathered)
     if mode == "exec" and any(isinstance(reply, Done) for reply in gathered.replies.values()):
         return report_answers(Text(), gathered, [(frozenset(gathered.replies), {"repr": ""})])
     clusters = clusters_of(gathered, Evaluated)
@@ -37,6 +44,17 @@ def evaluate(console: Console, python: str, mode: str) -> Report:
     notes = any(each.answer.note for each in clusters)
     view: View = Text() if is_silent and not notes else _view(clusters)
     return report_answers(view, gathered, data)
+
+
+def _raise_refusal(gathered: Gathered) -> None:
+    """A collective that was refused everywhere, with the ways that there are instead."""
+    refused = [each for each in gathered.failures.values() if each.error == "WouldDeadlock"]
+    if not refused or gathered.replies:
+        return
+    ways = "values NAME[...] needs no collective"
+    group = _GROUP.search(refused[0].message)
+    ways += f"; @{group[1]} print ... runs it on the whole group." if group else "."
+    raise WouldDeadlock(f"{failure_of(gathered)}\n{ways}")
 
 
 def _data(answer: Evaluated) -> dict[str, object]:

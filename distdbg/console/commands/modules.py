@@ -17,7 +17,7 @@ from distdbg.schema.tensor import Module
 
 @command("modules", family="ranks")
 def modules(console: Console, pattern: ModulePattern = "", *, depth: int = 0, all: bool = False) -> Report:
-    """Show the modules: class, parameters, bytes of the whole and per rank.
+    """Show the modules: class, parameters, bytes of all and per rank.
 
     Equal numbered siblings (the layers) share a line; --all shows each. --depth N goes N levels down.
 

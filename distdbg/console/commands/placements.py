@@ -34,7 +34,6 @@ def _table(found: ByName, name: str) -> Table:
     tensors = [tensor for members in found.values() for tensor in members.values()]
     axes = list(dict.fromkeys(axis for tensor in tensors for axis in tensor.axes))
     prefix = _shared_prefix(list(found), name)
-    common = _common_note(found)
     right = Column("global", "right")
     table = Table(
         "", "", right, *(Column(axis, "center") for axis in axes), Column("local", "right"),
@@ -54,14 +53,14 @@ def _table(found: ByName, name: str) -> Table:
                 *([""] * len(head) if same else head),
                 _local(tensor),
                 size(tensor.local_bytes),
-                (*whose, _remark(tensor, common)),
+                (*whose, _remark(tensor)),
             )
     return table
 
 
 def _row_identity(tensor: Tensor) -> object:
     is_outside = bool(tensor.placements) and tensor.coordinate is None
-    return (tensor.shape, tensor.dtype, tensor.axes, tensor.placements, tensor.local_shape, is_outside, tensor.note)
+    return (tensor.shape, tensor.dtype, tensor.axes, tensor.placements, tensor.local_shape, is_outside)
 
 
 def _head(tensor: Tensor, axes: list[str]) -> list[str | Span]:
@@ -79,19 +78,32 @@ def _local(tensor: Tensor) -> str:
     return shape.shape(tensor.local_shape if tensor.placements else tensor.local_shape or tensor.shape)
 
 
-def _remark(tensor: Tensor, common: str) -> Span:
+def _remark(tensor: Tensor) -> Span:
     if tensor.placements and tensor.coordinate is None:
         return Span(" outside the mesh", "outlier")
     if tensor.placements and 0 in tensor.local_shape and 0 not in tensor.shape:
         return Span(" empty", "outlier")
-    note = f" {tensor.note}" if tensor.note != common else ""
-    return Span(note if tensor.placements else f" plain{note}")
+    return Span("" if tensor.placements else " plain")
 
 
-def _common_note(found: ByName) -> str:
-    """The note that all tensors share: said once, below."""
-    notes = {tensor.note for members in found.values() for tensor in members.values()}
-    return notes.pop() if len(notes) == 1 else ""
+def _add_notes(view: Text, found: ByName) -> None:
+    """Each note once, with whose it is when it is not everybody's. It may be of a moment: ranks run on meanwhile."""
+    holders: dict[str, set[tuple[str, int]]] = {}
+    for fqn, members in found.items():
+        for rank, tensor in members.items():
+            if tensor.note:
+                holders.setdefault(tensor.note, set()).add((fqn, rank))
+    total = sum(map(len, found.values()))
+    for note, members_of in holders.items():
+        names = sorted({fqn for fqn, _ in members_of})
+        ranks = {rank for _, rank in members_of}
+        if len(members_of) == total:
+            view.add(note if len(found) == 1 else f"all: {note}")
+        elif len(found) == 1 or len(names) == len(found):
+            view.add("ranks " if len(ranks) > 1 else "rank ", ranks_span(ranks), f": {note}")
+        else:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            view.add(f"{', '.join(names[:3])}{more} on ", ranks_span(ranks), f": {note}")
 
 
 def _shared_prefix(names: list[str], typed: str) -> str:
@@ -111,9 +123,7 @@ def _hints(console: Console, found: ByName) -> Text:
     hints = [layout_hints(console, next(iter(members.values()))) for members in found.values()]
     common = [hint for hint in hints[0] if all(hint in each for each in hints)] if hints else []
     view = Text()
-    note = _common_note(found)
-    if note:
-        view.add(note if len(found) == 1 else f"all: {note}")
+    _add_notes(view, found)
     for hint in common:
         view.add(hint)
     is_plain = all(not tensor.placements for members in found.values() for tensor in members.values())

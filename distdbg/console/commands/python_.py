@@ -16,7 +16,9 @@ from distdbg.reporters.view import text
 
 @command("!", aliases=("python",), family="other")
 def python(console: Console, statement: Statement) -> Report:
-    """Evaluate a line of Python in the console's process, not in the job; session and console are in scope.
+    """Evaluate a line of Python in the console, not in the job.
+
+    session and console are in scope.
 
     !session.states[0].iteration
     !len(session.names().modules)

@@ -179,9 +179,11 @@ def test_print_merges_and_marks_notes(screen: Screen, session: Any) -> None:
 
 
 def test_a_refused_collective(screen: Screen, session: Any) -> None:
-    message = "it would all_gather on dp (ranks 0, 2) while only rank 0 evaluates, and hang the job."
+    message = "it would all_gather on dp (ranks 0,2) while only rank 0 evaluates, and hang the job."
     session.answers[m.Evaluate] = lambda rank, request: m.Failure(error="WouldDeadlock", message=message)
-    assert screen("@0 print w.full_tensor()") == f"Refused: {message}\n"
+    assert screen("@0 print w.full_tensor()") == (
+        f"Refused: {message}\nvalues NAME[...] needs no collective; @0,2 print ... runs it on the whole group.\n"
+    )
 
 
 def test_missing_and_failing_ranks_are_named(screen: Screen, session: Any) -> None:

@@ -93,3 +93,8 @@ def test_colour_by_environment(environ: dict[str, str], has_color: bool) -> None
 def test_ascii_by_encoding() -> None:
     assert detect(io.TextIOWrapper(io.BytesIO(), encoding="ascii"), {}).has_unicode is False
     assert detect(io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), {}).has_unicode is True
+
+
+def test_long_sentences_are_broken_between_words() -> None:
+    line = text((Span("0-3", "rank"), "   one two three four"), (Span("x" * 30, "source"),))
+    assert draw(line, Terminal(width=16)).splitlines() == ["0-3   one two", "  three four", "x" * 30]
