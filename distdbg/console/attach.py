@@ -9,7 +9,6 @@ from types import FrameType
 
 from distdbg.client.attach import attach
 from distdbg.console import batch
-from distdbg.console.banner import banner
 from distdbg.console.console import Console
 from distdbg.console.output import JsonOutput, TextOutput
 from distdbg.console.pager import page
@@ -35,7 +34,7 @@ def main(arguments: argparse.Namespace) -> int:
     console.is_interactive = is_interactive
     status = None
     try:
-        console.output.say(banner(session))
+        console.output.greet(session)
         batch.run_steps(console, arguments.steps)
         if is_interactive and not console.is_done:
             from distdbg.console.prompt import run_prompt

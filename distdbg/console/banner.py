@@ -34,6 +34,20 @@ def banner(session: Session) -> Text:
     return view
 
 
+def job_data(session: Session) -> dict[str, object]:
+    """The same for `--json`."""
+    job = session.job
+    pids = {rank: welcome.pid for rank, welcome in sorted(session.welcomes.items())}
+    return {
+        "job": job.id,
+        "script": job.script,
+        "world_size": job.world_size,
+        "pids": pids,
+        "is_prepared": job.is_prepared,
+        "missing_ranks": sorted(job.missing_ranks),
+    }
+
+
 def _layout(session: Session) -> str:
     if not session.welcomes:
         return ""

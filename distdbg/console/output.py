@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 from distdbg.client.state import Change, RankRan, RankWasLost, StopAnnounced
 from distdbg.console.announce import change_view, stop_data
+from distdbg.console.banner import banner, job_data
 from distdbg.console.report import Report
 from distdbg.reporters import jsonl
 from distdbg.reporters.terminal import Terminal, detect
@@ -17,6 +18,7 @@ from distdbg.reporters.text import draw
 from distdbg.reporters.view import Span, View, text
 
 if TYPE_CHECKING:
+    from distdbg.client.session import Session
     from distdbg.console.settings import Settings
     from distdbg.errors import DistdbgError
 
@@ -33,8 +35,8 @@ class Output(Protocol):
     def change(self, change: Change, *, is_awaited: bool) -> None:
         """Show what happened meanwhile; `is_awaited`: a command waits for it and will show it itself."""
 
-    def say(self, view: View) -> None:
-        """Show something that is no command's result (the banner)."""
+    def greet(self, session: Session) -> None:
+        """Say what was attached to."""
 
     def note(self, sentence: str) -> None:
         """Show a sentence."""
@@ -69,7 +71,11 @@ class TextOutput:
         if not is_awaited:
             self.say(change_view(change))
 
+    def greet(self, session: Session) -> None:
+        self.say(banner(session))
+
     def say(self, view: View) -> None:
+        """Show something that is no command's result."""
         self._write(self._draw(view))
 
     def note(self, sentence: str) -> None:
@@ -124,8 +130,8 @@ class JsonOutput:
         else:
             self._write(jsonl.event("warning", (change.rank,), text=change.text))
 
-    def say(self, view: View) -> None:
-        pass
+    def greet(self, session: Session) -> None:
+        self._write(jsonl.event("attached", session.states, **job_data(session)))
 
     def note(self, sentence: str) -> None:
         sys.stderr.write(sentence + "\n")

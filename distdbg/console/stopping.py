@@ -56,7 +56,7 @@ def _report_end(console: Console) -> Report:
 
 
 def _is_normal_end(reason: str) -> bool:
-    return reason in ("", "exited", "exited with status 0", "finished")
+    return reason in ("", "exited")  # a rank that ends by itself says so; one that is killed cannot
 
 
 def stops_in_focus(console: Console) -> dict[int, Stop]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from distdbg.client.merge import merge
 from distdbg.console.console import Console
 from distdbg.console.registry import command
@@ -40,5 +42,7 @@ def leave(console: Console) -> Report:
         for problem in cluster.answer:
             view.add(ranks_span(cluster.ranks, "error"), "   ", Span(problem, "error"))
             error = DistdbgError(problem)
-    data: list[tuple[Ranks, object]] = [(each.ranks, each.answer) for each in merge(gone.items())]
+    data: list[tuple[Ranks, object]] = [
+        (each.ranks, msgspec.structs.asdict(each.answer)) for each in merge(gone.items())
+    ]
     return Report(view, data, frozenset(answers), error=error)

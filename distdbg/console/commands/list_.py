@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from distdbg.console.announce import short_path
 from distdbg.console.answers import clusters_of, report_answers
 from distdbg.console.console import Console
@@ -36,5 +38,5 @@ def list_(console: Console, first: int | None = None, *, lines: int = 11) -> Rep
             view.add("  no more lines")
     shown = [number for cluster in clusters for number, _ in cluster.answer.lines]
     console.next_line = max(shown) + 1 if shown else None
-    data: list[tuple[Ranks, object]] = [(each.ranks, each.answer) for each in clusters]
+    data: list[tuple[Ranks, object]] = [(each.ranks, msgspec.structs.asdict(each.answer)) for each in clusters]
     return report_answers(view, gathered, data)
