@@ -5,6 +5,7 @@ The job itself may communicate; a probe that does is counted and fails the case.
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -284,6 +285,11 @@ CASES: dict[str, Callable[[], None]] = {
 }
 
 
+def say(text: str) -> None:
+    """One write: print's newline comes after another rank's text at times."""
+    os.write(1, f"{text}\n".encode())
+
+
 def main() -> None:
     dist.init_process_group("gloo")
     library = count_collectives()
@@ -295,9 +301,9 @@ def main() -> None:
         try:
             case()
         except Exception:
-            print(f"failed {name} {dist.get_rank()}\n{traceback.format_exc()}", flush=True)
+            say(f"failed {name} {dist.get_rank()}\n{traceback.format_exc()}")
             sys.exit(1)  # the launcher ends the others
-        print(f"ok {name} {dist.get_rank()}", flush=True)
+        say(f"ok {name} {dist.get_rank()}")
     library._destroy()
     dist.destroy_process_group()
 
