@@ -65,14 +65,14 @@ def test_lazy_modules_count_as_empty() -> None:
     assert [module.num_params for module in modules] == [6, 0, 6]
 
 
-def test_meshes_once_and_parents_first(be_rank: Callable[[int, int], None]) -> None:
-    be_rank(2, 4)
-    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("dp", "tp"))
-    same = init_device_mesh("cpu", (2, 2), mesh_dim_names=("dp", "tp"))
-    outside = DeviceMesh("cpu", [0, 1])
+def test_meshes_once_and_submeshes_last(be_rank: Callable[[int, int], None]) -> None:
+    be_rank(2, 6)
+    mesh = DeviceMesh("cpu", [[0, 1], [2, 3]], mesh_dim_names=("dp", "tp"))
+    same = DeviceMesh("cpu", [[0, 1], [2, 3]], mesh_dim_names=("dp", "tp"))
+    outside = DeviceMesh("cpu", [4, 5])
     assert describe_meshes([mesh["tp"], outside, same, mesh["dp"], mesh]) == (
         Mesh(axes=("dp", "tp"), shape=(2, 2), ranks=(0, 1, 2, 3), coordinate=(1, 0), device="cpu"),
-        Mesh(axes=("dim_0",), shape=(2,), ranks=(0, 1), coordinate=None, device="cpu"),
+        Mesh(axes=("dim_0",), shape=(2,), ranks=(4, 5), coordinate=None, device="cpu"),
         Mesh(axes=("dp",), shape=(2,), ranks=(0, 2), coordinate=(1,), device="cpu"),
         Mesh(axes=("tp",), shape=(2,), ranks=(2, 3), coordinate=(0,), device="cpu"),
     )
