@@ -89,10 +89,12 @@ def _values(console: Console, parameter: Parameter, typed: str) -> Iterable[Cand
             names = dotted(console.session.names().modules, typed, _classes(console))
             return [*names, *(_files(typed) if not names else ())]
         case "names":
-            return [*_words(_VALUES, typed), *dotted(_all_names(console.session.names()), typed, _classes(console))]
+            local = _words([*_VALUES, *console.local_names()], typed)
+            return [*local, *dotted(_all_names(console.session.names()), typed, _classes(console))]
         case "tensors":
             start = max(typed.rfind(mark) for mark in "([{ ,=") + 1
-            return dotted(_all_names(console.session.names()), typed[start:], _classes(console))
+            local = _words([name for name in console.local_names() if typed[start:]], typed[start:])
+            return [*local, *dotted(_all_names(console.session.names()), typed[start:], _classes(console))]
         case "files":
             return _files(typed)
         case "ranks":

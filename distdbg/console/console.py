@@ -8,13 +8,13 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from distdbg.client.state import Change, StopAnnounced, StopReport
+from distdbg.client.state import Change, RankWasLost, StopAnnounced, StopReport
 from distdbg.console.output import Output
 from distdbg.console.registry import Command, find_command
 from distdbg.console.report import Report
 from distdbg.console.settings import Settings
-from distdbg.errors import DistdbgError, UsageError
-from distdbg.schema.message import ListModules, Modules
+from distdbg.errors import DistdbgError, RankLost, UsageError
+from distdbg.schema.message import ListModules, Locals, Modules, ReadLocals
 from distdbg.schema.ranks import Ranks, format_ranks, parse_ranks
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Console:
         self.announced = {(rank, state.stop.hit) for rank, state in session.states.items() if state.stop}
         self.read_more: Callable[[str], str] | None = None
         self.confirm: Callable[[str], bool] = lambda question: True
+        self._locals: tuple[object, list[str]] = (None, [])
         self._described: dict[str, str] | None = None
         session.subscribe(self.hear)
 
@@ -166,6 +167,8 @@ class Console:
     def hear(self, change: Change) -> None:
         """Something happened (called from the session's own thread): show it, except the stop that we wait for."""
         is_awaited = False
+        if isinstance(change, RankWasLost) and change.reason != "exited":
+            self._note_status(RankLost.exit_status)
         if isinstance(change, StopAnnounced):
             is_awaited = self.is_waiting or self.is_announced(change.report)
             self.note_announced(change.report)
@@ -198,6 +201,19 @@ class Console:
                 return described
             self._described = described
         return self._described
+
+    def local_names(self) -> list[str]:
+        """Local names of the selected frame, for completion; asked once per stop and frame."""
+        session = self.session
+        stops = [state.stop for rank, state in session.states.items() if rank in session.focus and state.stop]
+        if not stops:
+            return []
+        where = (stops[0].hit, stops[0].rule, session.frame)
+        if self._locals[0] != where:
+            gathered = session.ask(ReadLocals(frame=session.frame), timeout_s=2.0)
+            replies = [reply for reply in gathered.replies.values() if isinstance(reply, Locals)]
+            self._locals = (where, sorted({name for reply in replies for name, _ in reply.locals}))
+        return self._locals[1]
 
     def focus_title(self) -> str:
         """The focus as the user wrote it."""

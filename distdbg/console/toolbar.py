@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from distdbg.reporters.terminal import detect
 from distdbg.schema.ranks import format_ranks
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ class Toolbar:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._joint = " │ " if detect(sys.stdout).has_unicode else " | "
         self._seen: deque[tuple[float, int]] = deque()
 
     def draw(self, now: float | None = None) -> str:
@@ -40,7 +43,7 @@ class Toolbar:
             f"iteration {iteration}" + (f", {rate:.1f}/s" if rate else ""),
             f"focus {session.focus_text or format_ranks(session.focus)}",
         ]
-        return " " + " │ ".join(parts)
+        return " " + self._joint.join(parts)
 
     def _rate(self, now: float, iteration: int, is_running: bool) -> float:
         if not is_running or (self._seen and iteration < self._seen[-1][1]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 
 from distdbg.client.gather import Gathered
 from distdbg.client.merge import Cluster
@@ -25,9 +26,22 @@ def exec_(console: Console, statement: Statement) -> Report:
      It runs on the stopped thread and changes the job: a name that it assigns is set in the selected
     frame.
 
+    A line that ends in a colon is followed by its block, closed by an empty line.
+
         exec torch.cuda.empty_cache()
     """
+    if statement.rstrip().endswith(":") and console.read_more is not None:
+        statement = "\n".join([statement, *_block(console.read_more)])
     return evaluate(console, statement, "exec")
+
+
+def _block(read_more: Callable[[str], str]) -> Iterator[str]:
+    """The lines of a block, up to an empty one."""
+    try:
+        while line := read_more("... ").rstrip():
+            yield line
+    except EOFError:
+        return
 
 
 def evaluate(console: Console, python: str, mode: str) -> Report:

@@ -29,7 +29,14 @@ def values(console: Console, name: TensorName) -> Report:
         values wq.weight[-1]
     """
     bare, written = split_slices(name)
-    described, tensors = ask_one_tensor(console, bare)
+    try:
+        described, tensors = ask_one_tensor(console, bare)
+    except UsageError:
+        if not written:
+            raise
+        # The brackets may be part of the name: input[0] where there are several inputs.
+        bare, written = name, []
+        described, tensors = ask_one_tensor(console, bare)
     tensor = next(iter(tensors.values()))
     box, dropped, is_cut = read_slices(written, tensor.shape)
     if volume(box) > console.settings.limit:

@@ -10,6 +10,7 @@ from prompt_toolkit.document import Document
 
 from distdbg.console.console import Console
 from distdbg.console.prompt import ConsoleCompleter
+from distdbg.schema.message import Locals, ReadLocals
 
 
 def completed(console: Console, line: str) -> list[str]:
@@ -50,6 +51,12 @@ def test_lines(console: Console, line: str, lines: list[str]) -> None:
 def test_modules_have_their_class_as_meta(console: Console) -> None:
     found = ConsoleCompleter(console).get_completions(Document("break layer.0."), CompleteEvent())
     assert [each.display_meta_text for each in found] == ["Attention"]
+
+
+def test_locals_of_the_stopped_frame(console: Console, stopped: Any) -> None:
+    stopped.answers[ReadLocals] = lambda rank, request: Locals((("x", "f32[4]"), ("xs", "list")))
+    assert completed(console, "print f(x") == ["print f(x", "print f(xs"]
+    assert completed(console, "inspect x") == ["inspect x", "inspect xs"]
 
 
 def test_files(console: Console, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from distdbg.client.state import RankWasLost, StopAnnounced
@@ -12,6 +13,7 @@ from distdbg.console import batch
 from distdbg.console.console import Console
 from distdbg.errors import DistdbgError
 from distdbg.schema import message as m
+from distdbg.schema.tensor import Piece, Tensor
 
 Screen = Callable[..., str]
 
@@ -98,6 +100,35 @@ def test_standard_input(
     assert session.rules[1].commands == ["where"]
     assert "focus 2" in capsys.readouterr().out
     assert batch.finish(console) == 0
+
+
+def test_a_killed_rank_makes_the_exit_status(console: Console, screen: Screen) -> None:
+    console.hear(RankWasLost(3, "exited"))
+    assert console.exit_status == 0
+    console.hear(RankWasLost(2, "its process has ended"))
+    assert console.exit_status == 3
+
+
+def test_exec_reads_a_block(console: Console, session: Any, screen: Screen) -> None:
+    session.answers[m.Evaluate] = lambda rank, request: m.Done()
+    lines = iter(["    print(i)", ""])
+    console.read_more = lambda prompt: next(lines)
+    screen("exec for i in x:")
+    assert session.asked[-1][0].text == "for i in x:\n    print(i)"
+
+
+def test_values_of_one_of_several_inputs(console: Console, session: Any) -> None:
+    def describe(rank: int, request: m.DescribeTensors) -> m.Tensors:
+        names = ("input[0]", "input[1]") if request.name == "input" else (request.name,)
+        kind = Tensor(fqn="", kind="Tensor", shape=(2,), dtype="float32", device="cpu", local_shape=(2,))
+        return m.Tensors(tuple(msgspec.structs.replace(kind, fqn=name) for name in names))
+
+    session.answers[m.DescribeTensors] = describe
+    session.answers[m.ReadValues] = lambda rank, request: m.Values(
+        pieces=(Piece(start=(0,), shape=(2,), values=(1.0, 2.0)),)
+    )
+    console.evaluate("values input[1]")
+    assert session.asked[-1][0].name == "input[1]"
 
 
 def test_ctrl_c_interrupts_the_command(console: Console, screen: Screen, session: Any) -> None:
