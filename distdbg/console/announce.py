@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from distdbg.client.merge import merge
 from distdbg.client.state import Change, RankRan, RankWasLost, StopAnnounced, StopCluster, StopReport
 from distdbg.reporters.view import Span, Stack, Table, Text, View, ranks_span, stack, text
-from distdbg.schema.event import ForwardBegin, ForwardEnd, ModuleEvent, Watched
+from distdbg.schema.event import ForwardBegin, ForwardEnd, Iteration, ModuleEvent, Watched
 from distdbg.schema.stop import Frame, Stop
 
 
@@ -43,7 +43,8 @@ def source_lines(frame: Frame, around: int = 2, indent: str = "  ") -> Text:
 
 def stop_title(stop: Stop) -> str:
     """`iteration 42 · forward layer.0.attention · breakpoint 1`."""
-    parts = [f"iteration {stop.iteration}", stop.event.title]
+    title = "end of the iteration" if isinstance(stop.event, Iteration) else stop.event.title
+    parts = [f"iteration {stop.iteration}", title]
     if stop.breakpoint is not None:
         kind = "watchpoint" if isinstance(stop.event, Watched) else "breakpoint"
         parts.append(f"{kind} {stop.breakpoint}")
@@ -87,6 +88,8 @@ def _cluster_view(cluster: StopCluster, around: int) -> View:
 
 
 def _seen_at(event: Watched) -> str:
+    if event.at_event == "iteration":
+        return "   seen at the end of the iteration"
     return f"   seen at {event.at_event} {event.at_subject}".rstrip() if event.at_event else ""
 
 

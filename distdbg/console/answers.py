@@ -32,9 +32,7 @@ def replies_of(gathered: Gathered, kind: type[R]) -> dict[int, R]:
     return {rank: reply for rank, reply in sorted(gathered.replies.items()) if isinstance(reply, kind)}
 
 
-def clusters_of(
-    gathered: Gathered, kind: type[R], key: Callable[[R], object] | None = None
-) -> list[Cluster[R]]:
+def clusters_of(gathered: Gathered, kind: type[R], key: Callable[[R], object] | None = None) -> list[Cluster[R]]:
     """Equal replies as clusters; raises what the ranks say when none replied at all."""
     replies = replies_of(gathered, kind)
     return merge(replies.items(), key) if key else merge(replies.items())

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import signal
 import sys
+import threading
 from types import FrameType
 
 from distdbg.client.attach import attach
@@ -21,6 +24,8 @@ def main(arguments: argparse.Namespace) -> int:
         signal.signal(number, _leave)
     is_interactive = sys.stdin.isatty() and sys.stdout.isatty() and not arguments.batch and not arguments.json
     settings = Settings(timeout=arguments.timeout or 0.0)
+    if is_interactive:  # while the agents come up, which is mostly waiting
+        threading.Thread(target=_import_prompt, daemon=True).start()
     session = attach(
         arguments.job,
         pids=arguments.pid,
@@ -48,6 +53,11 @@ def main(arguments: argparse.Namespace) -> int:
     finally:
         left = batch.finish(console)
     return left if status is None else status
+
+
+def _import_prompt() -> None:
+    with contextlib.suppress(ImportError):  # it is said where the prompt is opened
+        importlib.import_module("distdbg.console.prompt")
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

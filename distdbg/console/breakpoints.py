@@ -10,7 +10,7 @@ from distdbg.console.answers import report_answers
 from distdbg.console.report import Report
 from distdbg.errors import UsageError
 from distdbg.reporters.view import Span, Text, ranks_span
-from distdbg.schema.breakpoint import LineBreakpoint, ModuleBreakpoint
+from distdbg.schema.breakpoint import LineBreakpoint, ModuleBreakpoint, Watchpoint
 from distdbg.schema.message import Installed
 from distdbg.schema.ranks import Ranks
 
@@ -57,7 +57,7 @@ def require_rule(console: Console, id: int) -> Rule:
 
 def kind_of(rule: Rule) -> str:
     """`Breakpoint`, `Temporary breakpoint` or `Watchpoint`."""
-    if not isinstance(rule.breakpoint, ModuleBreakpoint | LineBreakpoint):
+    if isinstance(rule.breakpoint, Watchpoint):
         return "Watchpoint"
     return "Temporary breakpoint" if rule.is_temporary else "Breakpoint"
 
@@ -67,7 +67,7 @@ def report_rule(rule: Rule, gathered: Gathered) -> Report:
     view = Text()
     clusters = merge((rank, found) for rank, found in rule.matches.items() if found)
     if not clusters:
-        view.add(f"{kind_of(rule)} {rule.id}: {rule.breakpoint.title}", *_suffix(rule, gathered.ranks))
+        view.add(f"{kind_of(rule)} {rule.id}: {_landing(rule, ())}", *_suffix(rule, gathered.ranks))
     for cluster in clusters:
         view.add(f"{kind_of(rule)} {rule.id}: {_landing(rule, cluster.answer)}", *_suffix(rule, cluster.ranks))
         if len(cluster.answer) > 1:
@@ -90,6 +90,8 @@ def _landing(rule: Rule, matches: tuple[tuple[str, str], ...]) -> str:
         return f"{point.when} of {len(matches)} modules matching {point.pattern}"
     if isinstance(point, LineBreakpoint) and len(matches) == 1:
         return f"{matches[0][0]} in {matches[0][1]}" if matches[0][1] else matches[0][0]
+    if isinstance(point, Watchpoint):
+        return point.expression
     return point.title
 
 

@@ -235,5 +235,3 @@ def _expand(alias: str, rest: str) -> str:
     for number, word in enumerate(words, 1):
         expanded = expanded.replace(f"%{number}", word)
     return re.sub(r"%\d", "", expanded).strip()
-
-

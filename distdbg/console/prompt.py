@@ -95,9 +95,7 @@ def _keys() -> KeyBindings:
 def run_prompt(console: Console, prompt: PromptSession[str] | None = None) -> None:
     """Read and run lines until the user leaves. Ctrl-C drops the line or interrupts the command, Ctrl-D leaves."""
     prompt = prompt or make_prompt(console)
-    more: PromptSession[str] = PromptSession(
-        history=InMemoryHistory(), input=prompt.input, output=prompt.output
-    )
+    more: PromptSession[str] = PromptSession(history=InMemoryHistory(), input=prompt.input, output=prompt.output)
     console.read_more = lambda words: str(more.prompt(words))
     console.confirm = lambda question: _confirm(more, question)
     for line in _lines(prompt):

@@ -161,9 +161,7 @@ def _read_parameter(parameter: inspect.Parameter, scope: dict[str, Any]) -> Para
     return Parameter(parameter.name, what, kind, choices, parameter.default, is_flag)
 
 
-def _take(
-    parameter: Parameter, rest: str, context: Callable[[], RankContext], *, can_skip: bool
-) -> tuple[Any, str]:
+def _take(parameter: Parameter, rest: str, context: Callable[[], RankContext], *, can_skip: bool) -> tuple[Any, str]:
     """The value of `parameter` at the start of `rest`; None when an optional one is not there."""
     word, _, after = rest.partition(" ")
     kind = parameter.kind

@@ -14,7 +14,7 @@ from distdbg.reporters.view import Text
 def delete(console: Console, ids: RuleIds = ()) -> Report:
     """Take breakpoints away; without ID all of them, after asking.
 
-        delete 1 2
+    delete 1 2
     """
     view = Text()
     rules = [require_rule(console, id) for id in ids or sorted(console.session.rules)]

@@ -14,7 +14,7 @@ from distdbg.reporters.view import Text
 def disable(console: Console, ids: RuleIds = ()) -> Report:
     """Keep breakpoints without stopping at them; without ID all of them.
 
-        disable 1 2
+    disable 1 2
     """
     view = Text()
     changed = []

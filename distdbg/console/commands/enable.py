@@ -14,7 +14,7 @@ from distdbg.reporters.view import Text
 def enable(console: Console, ids: RuleIds = ()) -> Report:
     """Let breakpoints stop the job again; without ID all of them.
 
-        enable 1 2
+    enable 1 2
     """
     view = Text()
     changed = []

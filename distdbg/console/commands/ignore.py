@@ -16,7 +16,7 @@ from distdbg.reporters.view import text
 def ignore(console: Console, id: RuleId, count: int) -> Report:
     """Pass breakpoint ID the next COUNT times.
 
-        ignore 1 10
+    ignore 1 10
     """
     rule = require_rule(console, id)
     if count < 0:

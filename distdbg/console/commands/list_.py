@@ -18,7 +18,7 @@ from distdbg.schema.ranks import Ranks
 def list_(console: Console, first: int | None = None, *, lines: int = 11) -> Report:
     """Show the source around the current line; again: what follows.
 
-        list 40 --lines 20     twenty lines from line 40 on
+    list 40 --lines 20     twenty lines from line 40 on
     """
     start = first if first is not None else console.next_line
     gathered = console.session.ask(ReadSource(frame=console.session.frame, first=start, num_lines=lines))

@@ -14,9 +14,9 @@ from distdbg.reporters.view import text
 def set(console: Console, name: SettingName, value: str) -> Report:
     """Change a setting of this console; show lists them.
 
-        set width 80
-        set timeout 30
-        set table github
+    set width 80
+    set timeout 30
+    set table github
     """
     change(console.settings, name, value.removeprefix("="))
     shown = show_value(console.settings, name)

@@ -16,7 +16,7 @@ from distdbg.schema.ranks import Ranks
 def status(console: Console, ranks: Ranks | None = None) -> Report:
     """Show what every rank is doing: stopped, running or lost, and where.
 
-        status 0-3        these ranks only
+    status 0-3        these ranks only
     """
     session = console.session
     asked = ranks if ranks is not None else console.prefix or frozenset(session.states)

@@ -20,7 +20,7 @@ def tbreak(
 ) -> Report:
     """Stop once: like break, and deleted at its first hit.
 
-        tbreak layer.0.attention
+    tbreak layer.0.attention
     """
     point = read_location(where, when, condition, is_temporary=True, focus=chosen_focus(console))
     return report_rule(*console.session.add_rule(point))

@@ -235,9 +235,7 @@ class FakeSession:
         sizes = tuple(min(a, b) - low for a, b, low in zip(ends, request.stops, starts, strict=True))
         if min(sizes) <= 0:
             return m.Values(dtype="float32")
-        values = tuple(
-            (starts[0] + i) / 10 + (starts[1] + j) / 1000 for i in range(sizes[0]) for j in range(sizes[1])
-        )
+        values = tuple((starts[0] + i) / 10 + (starts[1] + j) / 1000 for i in range(sizes[0]) for j in range(sizes[1]))
         return m.Values(pieces=(Piece(start=starts, shape=sizes, values=values),), dtype="float32")
 
 

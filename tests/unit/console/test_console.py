@@ -45,8 +45,7 @@ def test_a_stop_that_nobody_awaits_is_announced(console: Console, screen: Screen
     console.hear(StopAnnounced(session.stop(frames=(), inputs=())))
     console.hear(RankWasLost(3, "killed by signal 9"))
     assert screen() == (
-        "● stopped 0-3 · iteration 42 · forward layer.0.attention · breakpoint 1\n"
-        "● rank 3 lost: killed by signal 9\n"
+        "● stopped 0-3 · iteration 42 · forward layer.0.attention · breakpoint 1\n● rank 3 lost: killed by signal 9\n"
     )
 
 

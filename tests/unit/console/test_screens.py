@@ -11,6 +11,8 @@ from distdbg.console.banner import banner
 from distdbg.reporters.terminal import Terminal
 from distdbg.reporters.text import draw
 from distdbg.schema import message as m
+from distdbg.schema.event import Watched
+from distdbg.schema.stop import Stop
 
 Screen = Callable[..., str]
 
@@ -54,6 +56,20 @@ def test_one_rank_elsewhere(screen: Screen, session: Any) -> None:
         """
         ● stopped 0-2 · iteration 42 · forward layer.0.attention · breakpoint 1
           3       running, 6.2 s in all_reduce (world #812)
+        """,
+    )
+
+
+def test_a_watchpoint(screen: Screen, session: Any) -> None:
+    change = Watched(expression="w", old="(9, 36) xxh3:2faf", new="(9, 36) xxh3:fc75", at_event="iteration")
+    stop = Stop(event=change, breakpoint=1, iteration=7, hit=1)
+    session.stops = [StopReport((StopCluster(frozenset({1, 3}), stop),))]
+    expect(
+        screen("continue"),
+        """
+        ● stopped 1,3 · iteration 7 · watch w · watchpoint 1
+          was (9, 36) xxh3:2faf
+          now (9, 36) xxh3:fc75   seen at the end of the iteration
         """,
     )
 
