@@ -22,10 +22,8 @@ from distdbg.agent.stack import describe_frame, frames_from, module_stack
 from distdbg.agent.watch import Watches
 from distdbg.errors import DistdbgError
 from distdbg.hooks.iteration import iteration
-try:
-    from distdbg.hooks.line import Target, line
-except ImportError:
-    pass
+from distdbg.hooks.line import line
+from distdbg.hooks.line_target import Target
 from distdbg.hooks.scene import EMPTY, Emit, Scene
 from distdbg.probes.fingerprint import fingerprint
 from distdbg.probes.model import ModelIndex
@@ -202,17 +200,13 @@ class Control:
             rule, event, wanted, error = candidate
             self._park(event, rule, scene, frames, wanted=wanted, error=error)
 
-    def _watch(
-        self, rule: Watchpoint, event: AnyEvent, scene: Scene, frames: list[FrameType]
-    ) -> Watched | None:
+    def _watch(self, rule: Watchpoint, event: AnyEvent, scene: Scene, frames: list[FrameType]) -> Watched | None:
         parked = Parked(Stop(event=event), scene, list(frames))
         changed = self._watches.has_changed(rule.id, rule.expression, lambda text: self._resolve_in(text, parked))
         if changed is None:
             return None
         old, new = changed
-        return Watched(
-            expression=rule.expression, old=old, new=new, at_event=event.name, at_subject=event.subject
-        )
+        return Watched(expression=rule.expression, old=old, new=new, at_event=event.name, at_subject=event.subject)
 
     def _resolve_in(self, text: str, parked: Parked) -> Any:
         assert self._resolve is not None

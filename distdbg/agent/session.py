@@ -70,10 +70,10 @@ class AgentSession:
         num_hooks = len(self.control.instruments)
         limits = dict(self.timeouts.original_s)
         self._permits.put(m.Permit(id=0, is_granted=False, reason="the console left"))
-        problems = self.control.close()
-        if self._stance is not None:
+        if self._stance is not None:  # while still parked: the ranks stand at one point
             torch.compiler.set_stance("default")
             self._stance = None
+        problems = self.control.close()
         self._installed.close()
         return m.Detached(num_hooks=num_hooks, timeouts_s=limits, problems=tuple(problems))
 
@@ -99,9 +99,7 @@ class AgentSession:
         elif parked is None:
             self._answer(call.id, _refuse_running)
         else:
-            parked.jobs.put(
-                Job(lambda: self._answer(call.id, work), lambda: self._answer(call.id, _refuse_running))
-            )
+            parked.jobs.put(Job(lambda: self._answer(call.id, work), lambda: self._answer(call.id, _refuse_running)))
 
     def _answer(self, call_id: int, work: Callable[[], m.Reply]) -> None:
         result: m.Reply | m.Failure

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from distdbg import errors
 from distdbg.client.inject import inject
-from distdbg.client.procfs import describe_user
 from distdbg.client.process import Job, RankProcess, find_jobs, resolve_pid
+from distdbg.client.procfs import describe_user
 from distdbg.client.session import JobSummary, Session
 from distdbg.errors import AttachError, InjectionFailed, NoJob, NotPermitted, ProcessGone
 from distdbg.schema.message import Detach, Hello, Welcome
@@ -71,7 +71,7 @@ def attach(
     job: str | None = None, *, pids: Sequence[int] = (), ranks: str | None = None, lease_s: float = 10.0,
     on_disconnect: str = "resume", timeout_s: float = 10.0,
 ) -> Session:  # fmt: skip
-    """Attach to a job: the only one, or the one that `job` (its id or run id) or `pids` (a rank's or the launcher's) name.
+    """Attach to a job: the only one, or the one that `job` (id or run id) or `pids` (a rank's or the launcher's) name.
 
     `ranks` limits it to some. Raises an AttachError; the job is then as it was.
     """
@@ -106,8 +106,8 @@ def _choose(name: str | None, pids: Sequence[int]) -> Job:
         jobs = matching
     if not jobs:
         raise NoJob(
-            "No distributed job of yours runs on this host. A job is found by its ranks' environment (RANK, WORLD_SIZE):"
-            " start it with torchrun or `python -m distdbg run`, or name a process with --pid."
+            "No distributed job of yours runs on this host. A job is found by its ranks' environment (RANK,"
+            " WORLD_SIZE): start it with torchrun or `python -m distdbg run`, or name a process with --pid."
         )
     if len(jobs) > 1:
         raise NoJob(_list_choices(jobs).strip())
@@ -125,9 +125,7 @@ def _list_choices(jobs: Sequence[Job]) -> str:
         for job in listings
     ]
     count = {1: "One job", 2: "Two jobs", 3: "Three jobs"}.get(len(jobs), f"{len(jobs)} jobs")
-    return "\n".join(
-        [f" {count} here:", *rows, f"Choose one: python -m distdbg attach {listings[0].id}"]
-    )
+    return "\n".join([f" {count} here:", *rows, f"Choose one: python -m distdbg attach {listings[0].id}"])
 
 
 def _uptime(seconds: float) -> str:
@@ -217,8 +215,9 @@ def _await_records(directory: Path, pids: Sequence[int], timeout_s: float) -> li
             if gone:
                 raise ProcessGone(f"Process {gone[0]} ended while attaching; the other ranks were left as they were.")
             raise InjectionFailed(
-                f"pid {', '.join(map(str, silent))} did not answer in {timeout_s:g} s: its Python does not run (something"
-                " holds the GIL, or it is stopped by a signal). The agent starts there as soon as it runs again."
+                f"pid {', '.join(map(str, silent))} did not answer in {timeout_s:g} s: its Python"
+                " does not run (something holds the GIL, or it is stopped by a signal). The agent starts there as soon"
+                " as it runs again."
             )
         time.sleep(0.003)
 
@@ -240,7 +239,7 @@ def _withdraw(directory: Path, pids: Sequence[int], timeout_s: float) -> None:
     """Some rank could not be attached: take the agents that did come up away again."""
     records = {record.pid: record for record in read_records(directory) if record.pid in pids and not record.error}
     if records:
-        session = Session({index: record for index, record in enumerate(records.values())}, timeout_s=timeout_s)
+        session = Session(dict(enumerate(records.values())), timeout_s=timeout_s)
         session.ask(Hello(client_pid=os.getpid()), session.alive, timeout_s=2.0)
         session.ask(Detach(), session.alive, timeout_s=2.0)
         session.detach()
@@ -275,4 +274,3 @@ def _summarize(job: Job, session: Session, took_s: float) -> JobSummary:
         attached_in_s=took_s,
         missing_ranks=frozenset(range(first.world_size)) - there,
     )
-

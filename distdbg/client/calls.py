@@ -45,7 +45,7 @@ class Calls:
             self._send(rank, Call(id=call_id, request=request))
 
     def ask(self, requests: Mapping[int, AnyRequest], timeout_s: float) -> Gathered:
-        """Send one request per rank under one id; wait for all answers, or until the deadline: late ones are dropped."""
+        """Send one request per rank under one id; wait for all answers or the deadline: late ones are dropped."""
         call = PendingCall(next(self._ids), frozenset(requests))
         self._pending[call.id] = call
         for rank, request in requests.items():
@@ -104,7 +104,8 @@ class Calls:
                 self._decide(call, [rank], f"rank {format_ranks(absent)} does not take part")
             elif all(member in call.wanted for member in others):
                 peers = [call.wanted[member] for member in others]
-                same = all((peer.op, peer.group, peer.ranks) == (notice.op, notice.group, notice.ranks) for peer in peers)
+                ours = notice.op, notice.group, notice.ranks
+                same = all((peer.op, peer.group, peer.ranks) == ours for peer in peers)
                 reason = "" if same else "the ranks want different collectives"
                 self._decide(call, notice.ranks, reason)
 

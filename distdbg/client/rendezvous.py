@@ -40,6 +40,11 @@ class Meeting:
         """Whether any rank's condition was true."""
         return any(stop.wanted for stop in self.stops.values())
 
+    @property
+    def speaker(self) -> Stop:
+        """The stop to show for all: the lowest rank's whose condition was true."""
+        return min(self.stops.items(), key=lambda item: (not item[1].wanted, item[0]))[1]
+
     def fits(self, stop: Stop) -> bool:
         """Whether a stop is at this same point: equal counts on every group shared with those who are here."""
         return all(_compare(stop.clock, other.clock) == 0 for other in self.stops.values())

@@ -16,6 +16,7 @@ from distdbg import errors
 from distdbg.client.calls import Calls
 from distdbg.client.connection import Connection
 from distdbg.client.gather import Gathered
+from distdbg.client.procfs import read_status
 from distdbg.client.rendezvous import Announce, Meeting, Rendezvous
 from distdbg.client.rule import Rule
 from distdbg.client.state import (
@@ -32,9 +33,9 @@ from distdbg.errors import DistdbgError, NotStoppedError, UsageError
 from distdbg.schema import message as m
 from distdbg.schema.breakpoint import AnyBreakpoint, BoundaryRule, ModuleBreakpoint, PointRule, StepRule, Watchpoint
 from distdbg.schema.event import Watched
-from distdbg.schema.ranks import RankContext, Ranks
+from distdbg.schema.ranks import RankContext, Ranks, format_ranks
 from distdbg.schema.stop import Stop
-from distdbg.wire.runtime import Record
+from distdbg.wire.runtime import Record, remove_traces
 
 PAUSE_RULE, STANCE_RULE, STEP_RULE, POINT_RULE = -1, -2, -3, -4
 _PING_S = 1.0
@@ -153,15 +154,15 @@ class Session:
             requests = dict.fromkeys(sorted(chosen), request)
         gathered = self._calls.ask(requests, self.timeout_s if timeout_s is None else timeout_s)
         asked = set(request) if isinstance(request, Mapping) else set(ranks if ranks is not None else requests)
-        lost = {rank: self.states[rank].lost_reason or "gone" for rank in asked - requests.keys() if rank in self.states}
+        unreached = (asked - requests.keys()) & self.states.keys()
+        lost = {rank: self.states[rank].lost_reason or "gone" for rank in unreached}
         return Gathered(gathered.replies, gathered.failures, {**gathered.missing, **lost})
 
     def _why_silent(self, rank: int) -> str:
         if self.states[rank].status == "lost":
             return "gone"
         with contextlib.suppress(OSError):
-            state = open(f"/proc/{self._records[rank].pid}/stat").read().rpartition(")")[2].split()[0]
-            if state in "Tt":
+            if read_status(self._records[rank].pid).state in "Tt":
                 return "stopped by a signal"
         silent = time.monotonic() - self._connection.heard_at[rank] > _SILENT_S
         return "gil-held" if silent else "slow"
@@ -301,11 +302,20 @@ class Session:
         others = self._activities(self.alive - self.stopped)
         others |= {rank: f"lost: {state.lost_reason}" for rank, state in self.states.items() if state.status == "lost"}
         with self._lock:
-            clusters = tuple(
-                StopCluster(frozenset(meeting.stops), meeting.stops[min(meeting.stops)])
-                for meeting in sorted(self._rendezvous.meetings, key=lambda meeting: min(meeting.stops))
-            )
-        return StopReport(clusters, others)
+            meetings = sorted(self._rendezvous.meetings, key=lambda meeting: min(meeting.stops))
+            clusters = tuple(StopCluster(frozenset(meeting.stops), meeting.speaker) for meeting in meetings)
+            notes = [note for meeting in meetings if (note := self._why_not_all(meeting))]
+        return StopReport(clusters, others, "; ".join(notes))
+
+    def _why_not_all(self, meeting: Meeting) -> str:
+        """Which ranks asked for this stop, where it was not all of them."""
+        wanting = frozenset(rank for rank, stop in meeting.stops.items() if stop.wanted)
+        rule = self.rules.get(meeting.rule)
+        if rule is None or len(wanting) == len(meeting.stops):
+            return ""
+        if rule.condition:
+            return f"{rule.condition} holds on {format_ranks(wanting)}"
+        return f"asked for on {format_ranks(wanting)} only"
 
     def adopt_stops(self) -> None:
         """Take over the stops that a former console has left behind."""
@@ -336,12 +346,20 @@ class Session:
 
     def detach(self) -> dict[int, m.Detached | m.Failure]:
         """Take everything away on every rank, let them run, and close."""
+        self._settle_stance()
         self._is_leaving = True
         gathered = self._calls.ask(dict.fromkeys(self.alive, m.Detach()), self.timeout_s)
         self._connection.close()
         found: dict[int, m.Detached | m.Failure] = dict(gathered.failures)
         found |= {rank: reply for rank, reply in gathered.replies.items() if isinstance(reply, m.Detached)}
         return found
+
+    def _settle_stance(self) -> None:
+        """Compiled code comes back on all ranks at one step: eager and compiled ranks could wait for each other."""
+        if self._stance == "force_eager" and not self._is_all_at_one_point():
+            self.pause()
+            with contextlib.suppress(TimedOut):
+                self.wait(self.timeout_s)
 
     def kill(self) -> None:
         """End the job: SIGTERM to every rank that is on this host."""
@@ -396,10 +414,9 @@ class Session:
                 continue
             first = rule.armed_in.setdefault(rank, iteration)
             if iteration >= first + 2 and rank not in rule.seen_by:
-                rule.seen_by.add(rank)
+                rule.seen_by.update(self.states)  # say it once, not once for each rank
                 title = f"{module_rule.when} of {module_rule.pattern}"
-                text = f"breakpoint {rule.id}: no {title} in a whole iteration ({first + 1})"
-                self._tell(WarningGiven(rank, text))
+                self._tell(WarningGiven(rank, f"breakpoint {rule.id}: no {title} in a whole iteration"))
 
     def _on_exit(self, rank: int) -> None:
         self._lose(rank, "its process has ended")
@@ -414,6 +431,8 @@ class Session:
             self._rendezvous.leave(rank)
             self._calls.lost(rank, "gone")
             self._stopped.notify_all()
+        if not os.path.exists(f"/proc/{self._records[rank].pid}"):
+            remove_traces(self._records[rank])
         self._tell(RankWasLost(rank, reason))
         self._decide()
 
@@ -485,7 +504,7 @@ class Session:
                 self._calls.post(dict.fromkeys(self.alive, m.Remove(id=rule)))
 
     def _want_stance(self, stance: str) -> None:
-        """All ranks change how compiled code runs at one step: now if they stand together, else at the next boundary."""
+        """All ranks change how compiled code runs at one step: now if they stand together, else at a boundary."""
         self._stance = stance
         if self._is_all_at_one_point():
             self.ask(m.SetCompileStance(stance=stance), self.alive)

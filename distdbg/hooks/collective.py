@@ -22,7 +22,7 @@ Look = Callable[[str, Any], None]
 def before_collectives(look: Look) -> Iterator[None]:
     """Call `look(name, group)` before each collective while open; raises RuntimeError where torch does not let us."""
     backend_select = torch._C.DispatchKey.BackendSelect
-    library = torch.library.Library("c10d", "IMPL")  # noqa: TOR901  (destroyed below)
+    library = torch.library.Library("c10d", "IMPL")
     try:
         for qualified in torch._C._dispatch_get_all_op_names():
             if not qualified.startswith("c10d::") or "." in qualified:

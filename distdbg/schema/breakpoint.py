@@ -6,7 +6,7 @@ import msgspec
 
 
 class Breakpoint(msgspec.Struct, frozen=True, kw_only=True, tag_field="on"):
-    """A rule. `condition` is evaluated in the stopped frame on each rank; `focus` are the ranks that may want to stop."""
+    """A rule. `condition` is evaluated in the stopped frame on each rank; `focus`: the ranks that may want to stop."""
 
     id: int
     condition: str = ""
@@ -63,7 +63,7 @@ class StepRule(Breakpoint, frozen=True, kw_only=True, tag="step"):
 
 
 class BoundaryRule(Breakpoint, frozen=True, kw_only=True, tag="boundary"):
-    """Stop at the next iteration boundary (`pause`, and the one step at which all ranks change their compile stance)."""
+    """Stop at the next iteration boundary (`pause`, and where all ranks change their compile stance)."""
 
     @property
     def title(self) -> str:

@@ -218,7 +218,7 @@ class Evaluated(Reply, frozen=True, kw_only=True):
 
 
 class ReadStack(Request, frozen=True, kw_only=True):
-    """The user's frames of the training thread, innermost first, `depth` of them; `context` source lines around each."""
+    """The user's frames of the training thread, innermost first: `depth` frames, `context` lines around each."""
 
     depth: int = 1
     context: int = 2
@@ -321,7 +321,7 @@ class Resumed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 class AskCollective(msgspec.Struct, frozen=True, tag=True, kw_only=True):
-    """Agent to client, a notice: the evaluation of call `id` wants to issue a collective on `ranks`; answer with Permit."""
+    """Agent to client, a notice: call `id` evaluates up to a collective on `ranks`; Permit answers."""
 
     id: int
     op: str

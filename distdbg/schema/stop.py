@@ -7,7 +7,7 @@ import msgspec
 from distdbg.schema.event import AnyEvent
 
 Clock = dict[str, int]
-"""Group name -> number of collectives that this rank has issued on it. Equal on all members at the same logical point."""
+"""Group -> number of collectives that this rank has issued on it: equal on all members at the same logical point."""
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True):

@@ -32,7 +32,7 @@ class Module(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """Statistics over the local shard. mean, std (population), min, max are over finite values; None when there are none."""
+    """Statistics over the local shard. mean, std (population), min, max are over finite values, None without any."""
 
     count: int
     mean: float | None

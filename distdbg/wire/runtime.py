@@ -1,4 +1,4 @@
-"""The runtime directory: one private folder per user, in it one folder per job, in it a socket and a record per rank."""
+"""The runtime directory: private, one per user; in it a socket and a record for each rank's agent."""
 
 from __future__ import annotations
 
@@ -55,6 +55,13 @@ def read_records(directory: Path) -> list[Record]:
             if os.path.exists(f"/proc/{record.pid}") or not os.path.isdir("/proc"):
                 found.append(record)
     return found
+
+
+def remove_traces(record: Record) -> None:
+    """Take away what an agent left in the runtime directory that could not do so itself: its process was killed."""
+    socket = Path(record.socket)
+    socket.unlink(missing_ok=True)
+    socket.with_suffix(".json").unlink(missing_ok=True)
 
 
 def write_record(directory: Path, record: Record) -> Path:

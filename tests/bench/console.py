@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import queue
+import re
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,3 +55,48 @@ def console(
     )
     lines = [json.loads(line) for line in done.stdout.splitlines()] if "--json" in options else []
     return Result(done.returncode, done.stdout, done.stderr, lines)
+
+
+class LiveConsole:
+    """A console that stays: commands through a pipe, one at a time, and waiting for what it says."""
+
+    def __init__(self, job: Job, *options: str) -> None:
+        command = [sys.executable, "-m", "distdbg", "attach", "--pid", str(job.launcher_pid), *options]
+        self.process = subprocess.Popen(
+            command, env=job.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            bufsize=1,
+        )  # fmt: skip
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._seen: list[str] = []
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self._lines.put(line)
+        self._lines.put(None)
+
+    def type(self, command: str) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(f"{command}\n")
+
+    def wait_for(self, pattern: str, timeout_s: float = 30.0) -> str:
+        """The first line from now on that matches; fails with everything that was said."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                line = self._lines.get(timeout=max(0.01, deadline - time.monotonic()))
+            except queue.Empty:
+                line = None
+            assert line is not None, f"the console never said {pattern!r}:\n{''.join(self._seen)}"
+            self._seen.append(line)
+            if re.search(pattern, line):
+                return line
+
+    def __enter__(self) -> LiveConsole:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(10)

@@ -1,4 +1,4 @@
-"""A torchrun job in a session of its own: started, waited for by the words it prints, ended, its logs shown on failure."""
+"""A torchrun job in a session of its own: waited for by the words it prints, ended, its log shown on failure."""
 
 from __future__ import annotations
 
@@ -119,6 +119,12 @@ def _end(process: subprocess.Popen[bytes], pids: Mapping[int, int]) -> None:
 
 def _is_ours(pid: int, session: int) -> bool:
     try:
-        return os.getsid(pid) == session or os.getsid(pid) == pid and os.getpgid(pid) == session
+        return os.getsid(pid) == session or (os.getsid(pid) == pid and os.getpgid(pid) == session)
     except ProcessLookupError:
         return False
+
+
+def line_of(name: str, mark: str) -> int:
+    """The number of the line of job `name` that ends with `# @bp MARK`."""
+    script = next(path for place in PLACES if (path := place / f"{name}.py").exists())
+    return next(n for n, text in enumerate(script.read_text().splitlines(), 1) if text.endswith(f"# @bp {mark}"))

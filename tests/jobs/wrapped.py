@@ -1,7 +1,7 @@
 """One small model under each wrapper that people use.
 
-    MODE=ddp|fsdp1|fsdp2|checkpoint|compile|pipeline|plain   STEPS=0 is endless   STEP_SLEEP=s   LOSSES=path
-    WORKERS=n      feed it through a DataLoader with n forked workers
+MODE=ddp|fsdp1|fsdp2|checkpoint|compile|pipeline|plain   STEPS=0 is endless   STEP_SLEEP=s   LOSSES=path
+WORKERS=n      feed it through a DataLoader with n forked workers
 """
 
 import itertools
@@ -59,7 +59,8 @@ def wrap(model):
             fully_shard(block)
         return fully_shard(model)
     if MODE == "compile":
-        return torch.compile(nn.parallel.DistributedDataParallel(model, find_unused_parameters=True), backend="aot_eager")
+        parallel = nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
+        return torch.compile(parallel, backend="aot_eager")
     return model
 
 
@@ -82,9 +83,9 @@ def main():
     torch.manual_seed(0)
     model = wrap(Net())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    losses = open(f"{os.environ['LOSSES']}.{rank}", "w") if "LOSSES" in os.environ else None
+    losses = open(f"{os.environ['LOSSES']}.{rank}", "w") if "LOSSES" in os.environ else None  # noqa: SIM115
     stop = int(os.environ.get("STEPS", "0"))
-    for step, batch in zip(itertools.count() if stop == 0 else range(stop), batches(rank)):
+    for step, batch in zip(itertools.count() if stop == 0 else range(stop), batches(rank), strict=False):
         loss = model(batch).square().mean()
         loss.backward()
         optimizer.step()
