@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from distdbg.client.gather import Gathered
 from distdbg.client.merge import merge
+from distdbg.console.announce import short_path
 from distdbg.console.answers import report_answers
 from distdbg.console.report import Report
 from distdbg.errors import UsageError
@@ -89,7 +90,8 @@ def _landing(rule: Rule, matches: tuple[tuple[str, str], ...]) -> str:
             return f"{point.when} of {matches[0][0]} ({matches[0][1]})"
         return f"{point.when} of {len(matches)} modules matching {point.pattern}"
     if isinstance(point, LineBreakpoint) and len(matches) == 1:
-        return f"{matches[0][0]} in {matches[0][1]}" if matches[0][1] else matches[0][0]
+        file, _, line = matches[0][0].rpartition(":")
+        return f"{short_path(file)}:{line}" + (f" in {matches[0][1]}" if matches[0][1] else "")
     if isinstance(point, Watchpoint):
         return point.expression
     return point.title

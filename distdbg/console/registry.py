@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -40,9 +41,10 @@ class Command:
     @property
     def details(self) -> str:
         """The rest of the docstring."""
-        # Not inspect.cleandoc: where there are only examples, it would take their indentation away.
-        lines = (self.function.__doc__ or "").partition("\n")[2].rstrip().split("\n")
-        return "\n".join(line.removeprefix("    ") for line in lines).strip("\n")
+        text = inspect.cleandoc(self.function.__doc__ or "").partition("\n")[2].strip()
+        # Where there are only examples, the formatter and cleandoc take their indentation away.
+        is_example = all(line.startswith((self.name, "@")) for line in text.split("\n"))
+        return textwrap.indent(text, "    ") if is_example else text
 
     @property
     def usage(self) -> str:
