@@ -86,6 +86,7 @@ def _list_frames() -> list[FrameType]:
                 stack.append(frame)
             frame = frame.f_back
         frames += reversed(stack)
+    del innermost  # it may be this very frame: a cycle that keeps our callers' locals alive until the next collection
     return frames
 
 

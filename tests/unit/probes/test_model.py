@@ -4,6 +4,7 @@ import gc
 import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -201,6 +202,27 @@ def test_reading_a_frame_leaves_no_reference_in_it() -> None:
     found = in_thread(work, lambda: [name for name, _ in Scan(nn.Module).in_frames()])  # type: ignore[arg-type]
     assert "model" in found
     assert counts == [0]
+
+
+def test_a_scan_leaves_no_frame_of_its_own_behind() -> None:
+    """A frame that refers to itself would keep all that was found until the next garbage collection."""
+
+    def look() -> int:
+        gc.collect()
+        gc.disable()
+        try:
+            Scan(nn.Module).in_frames()
+            frames = [item for item in gc.get_objects() if isinstance(item, FrameType)]
+            return sum(frame.f_code.co_filename.endswith("probes/scan.py") for frame in frames)
+        finally:
+            gc.enable()
+
+    other: list[int] = []
+    assert in_thread(Holder.wait, look) == 0  # type: ignore[arg-type]
+    thread = threading.Thread(target=lambda: other.append(look()))
+    thread.start()
+    thread.join(30)
+    assert other == [0]
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="f_locals is a view of the frame")
