@@ -12,7 +12,7 @@ from distdbg.console.slices import read_slices, split_slices
 from distdbg.console.syntax import TensorName
 from distdbg.console.tensors import ask_one_tensor
 from distdbg.console.value_tables import Value, draw_values
-from distdbg.errors import UsageError
+from distdbg.errors import DistdbgError, UsageError
 from distdbg.reporters.view import Span, Text, stack
 from distdbg.schema.message import ReadValues, Values
 from distdbg.schema.ranks import Ranks
@@ -31,12 +31,15 @@ def values(console: Console, name: TensorName) -> Report:
     bare, written = split_slices(name)
     try:
         described, tensors = ask_one_tensor(console, bare)
-    except UsageError:
+    except UsageError as error:
         if not written:
             raise
         # The brackets may be part of the name: input[0] where there are several inputs.
         bare, written = name, []
-        described, tensors = ask_one_tensor(console, bare)
+        try:
+            described, tensors = ask_one_tensor(console, bare)
+        except DistdbgError:
+            raise error from None
     tensor = next(iter(tensors.values()))
     box, dropped, is_cut = read_slices(written, tensor.shape)
     if volume(box) > console.settings.limit:

@@ -51,6 +51,7 @@ def test_letters_and_unique_prefixes(word: str, name: str) -> None:
         ("@0", "A command is missing after @RANKS: @tp=1 print x.shape."),
         ("set widht 80", "No setting 'widht'. Nearest: width."),
         ("step op", "step op is not in this version. step (or step module) goes on to the next module."),
+        ("values emb.wieght[0:4]", "No tensor matches emb.wieght. Nearest: emb.weight."),
         ("values emb.weight[0:4:2]", "'0:4:2': slices have no step here. Nearest: 0:4."),
         ("next", "No rank in focus is stopped. break MODULE and continue, or pause, stops them."),
         ("shards layer.0", "layer.0 means 3 tensors: layer.0.attention.wq.weight, layer.0.attention.wk.weight, "
