@@ -9,7 +9,7 @@ from types import CodeType, FrameType
 
 from distdbg.errors import UsageError
 from distdbg.hooks import line_monitor, line_swap, line_trace
-from distdbg.hooks.line_source import Statement, locate, read_tree, statement_at
+from distdbg.hooks.line_source import Statement, is_past, locate, read_tree, statement_at
 from distdbg.hooks.line_target import (
     Place,
     Target,
@@ -69,8 +69,9 @@ def choose_line(file: str, number: int, codes: list[CodeType]) -> tuple[list[Cod
     """The code objects to watch and the line in them: as typed, or the nearest that has code. Raises UsageError."""
     lines = {id(code): line_monitor.lines_of(code) for code in codes}
     found = [code for code in codes if number in lines[id(code)]]
-    if not found:
+    if not any(is_function(code) for code in found):
         _refuse_finished(file, number)
+    if not found:
         functions = [code for code in codes if lines[id(code)] and is_function(code)]
         if not functions:
             raise UsageError(f"{file} has no function: nothing in it runs again.")
@@ -87,10 +88,14 @@ def choose_line(file: str, number: int, codes: list[CodeType]) -> tuple[list[Cod
 
 def _refuse_finished(file: str, number: int) -> None:
     try:
-        statement = statement_at(read_tree(file), number)
+        tree = read_tree(file)
     except UsageError:
         return  # no source: the lines of the code objects are all there is to go by
-    if statement is not None and statement.function is None:
+    statement = statement_at(tree, number)
+    if statement is None or statement.function is not None:
+        return
+    bodies = [frame for frame in running_frames() if frame.f_code.co_filename == file and not is_function(frame.f_code)]
+    if statement.scopes or all(is_past(tree, statement, frame.f_lineno or 0) for frame in bodies):
         _refuse_body(file, number, statement)
 
 
@@ -112,13 +117,14 @@ def _install_swap(file: str, number: int, codes: list[CodeType], emit: Emit, ins
         for frame in running_frames()
         if frame.f_code.co_filename == file and _is_in(line_swap.original(frame.f_code), statement)
     ]
-    if statement.function is None and (statement.scopes or not frames):
+    coming = [frame for frame in frames if not is_past(tree, statement, frame.f_lineno or 0)]
+    if statement.function is None and (statement.scopes or not coming):
         _refuse_body(file, here, statement)
     found = line_swap.find_code(tree, file, statement, codes)
     name = _name(statement)
     frames = [frame for frame in frames if any(line_swap.original(frame.f_code) is code for code in found)]
     if frames:
-        notes.append(_note_running(frames, name))
+        notes.append(_note_running(frames, name) if coming else f"{name} is running, and past this line")
     place = Place(file, here, name, "; ".join(notes))
     reach = _reach(place, emit)
     if statement.function is not None:
@@ -126,7 +132,7 @@ def _install_swap(file: str, number: int, codes: list[CodeType], emit: Emit, ins
             installed.callback(line_swap.watch(code, statement, reach))
     traced = {id(frame) for frame in running_frames(threading.main_thread().ident)}
     for frame in frames:
-        if id(frame) in traced:
+        if id(frame) in traced and any(frame is one for one in coming):
             installed.callback(line_trace.watch(frame, here, reach))
     return [place]
 

@@ -107,3 +107,13 @@ def locate(tree: ast.Module, file: str, line: int) -> tuple[Statement, str]:
         raise UsageError(f"{file} has no function: nothing in it runs again.")
     here = statement.node.lineno
     return statement, "" if here == line else f"line {line} has no code of its own, line {here} is the nearest that has"
+
+
+def is_past(tree: ast.Module, statement: Statement, current: int) -> bool:
+    """Whether a call that is at line `current` comes to the statement no more: no loop leads back."""
+    if current <= statement.last:
+        return False
+    loops = (node for node in ast.walk(tree) if isinstance(node, ast.For | ast.AsyncFor | ast.While))
+    return not any(
+        loop.lineno <= statement.first and max(statement.last, current) <= (loop.end_lineno or 0) for loop in loops
+    )

@@ -198,6 +198,19 @@ def test_call_that_is_already_running(job: Any) -> None:
         assert "is running: this call is traced" in opened[0][1][0].note
 
 
+def test_running_call_that_is_past_the_line(job: Any) -> None:
+    seen, notes = Seen(), []
+
+    def step(i: int) -> None:
+        with line([Target(FILE, NUMBERS["running"] - 3)], seen) as places:
+            notes.append(places[0].note)
+
+    job.run_long(step, 1)
+    assert seen == []
+    if sys.version_info < (3, 12):
+        assert notes == ["run_long is running, and past this line"]
+
+
 def test_one_that_fails_leaves_nothing(job: Any) -> None:
     before = codes(job)
     with pytest.raises(UsageError), line([*targets("super"), *targets("class-body")], Seen()):
