@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from distdbg.client.attach import attach
+from distdbg.client.session import Session
 from tests.bench import Job, run_job
 
 
@@ -24,3 +26,18 @@ def jobs(tmp_path: Path) -> Iterator[Callable[..., AbstractContextManager[Job]]]
 
 def pytest_configure(config: Any) -> None:
     config.addinivalue_line("markers", "slow: takes more than ten seconds")
+
+
+@pytest.fixture
+def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Session]]:
+    """`session(job)` attaches in this process, as a script would; detached at the end."""
+    opened: list[Session] = []
+
+    def open_session(job: Job, **options: Any) -> Session:
+        monkeypatch.setenv("DISTDBG_RUNTIME_DIR", job.env["DISTDBG_RUNTIME_DIR"])
+        opened.append(attach(pids=[job.launcher_pid], **options))
+        return opened[-1]
+
+    yield open_session
+    for one in opened:
+        one.detach()

@@ -27,7 +27,8 @@ from distdbg.hooks.line_target import Target
 from distdbg.hooks.scene import EMPTY, Emit, Scene
 from distdbg.probes.fingerprint import fingerprint
 from distdbg.probes.model import ModelIndex
-from distdbg.probes.summary import describe_inputs
+from distdbg.probes.scan import read_locals
+from distdbg.probes.summary import describe_inputs, summarize
 from distdbg.schema.breakpoint import (
     AnyBreakpoint,
     LineBreakpoint,
@@ -229,7 +230,9 @@ class Control:
         error: str,
     ) -> None:  # fmt: skip
         self._num_hits += 1
-        inputs = describe_inputs(scene.args, scene.kwargs, scene.module) if scene.module is not None else ()
+        seen = list(describe_inputs(scene.args, scene.kwargs, scene.module)) if scene.module is not None else []
+        named = {"output": scene.output, "grad_output": scene.grad_output}
+        seen += [f"{name}   {summarize(value)}" for name, value in named.items() if value is not None]
         stop = Stop(
             event=event,
             breakpoint=rule.id if rule is not None and rule.id > 0 else None,
@@ -241,9 +244,11 @@ class Control:
             error=error,
             thread=threading.current_thread().name,
             frames=tuple(describe_frame(frame) for frame in frames[:1]),
-            inputs=tuple(inputs),
+            inputs=tuple(seen),
         )
-        self.parking.park(Parked(stop, scene, frames), lambda: self._stopped(stop))
+        self.parking.park(Parked(stop, scene, list(frames)), lambda: self._stopped(stop))
+        for frame in frames:  # what was read of them must not keep this iteration's tensors until they return
+            read_locals(frame)
         if not any(copy.rule.condition or isinstance(copy.rule, Watchpoint) for copy in self.engine.copies.values()):
             self.guard.close()  # the collectives' path is free again
 

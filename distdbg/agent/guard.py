@@ -44,11 +44,15 @@ class Guard:
                 self._hook.enter_context(before_collectives(self._look))
                 self._is_open = True
         ident = threading.get_ident()
+        outer = self._evaluating.get(ident)
         self._evaluating[ident] = (frozenset(ranks), ask)
         try:
             yield
         finally:
-            del self._evaluating[ident]
+            if outer is None:
+                del self._evaluating[ident]
+            else:
+                self._evaluating[ident] = outer
 
     def close(self) -> None:
         """Take the hook away, unless some thread is evaluating."""

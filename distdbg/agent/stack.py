@@ -43,9 +43,8 @@ def describe_frame(frame: FrameType, context: int = 2) -> Frame:
     lines = range(max(1, line - context), line + context + 1)
     read = ((number, linecache.getline(code.co_filename, number, frame.f_globals)) for number in lines)
     source = tuple((number, text.rstrip("\n")) for number, text in read if text)
+    # Python 3.10 has no co_qualname. Its `f_locals` would tell the class, and keep this iteration's tensors alive.
     name: str = getattr(code, "co_qualname", code.co_name)
-    if name == code.co_name and "self" in frame.f_locals and not name.startswith("<"):
-        name = f"{type(frame.f_locals['self']).__name__}.{name}"  # Python 3.10 has no co_qualname
     return Frame(file=code.co_filename, line=line, function=name.replace("<locals>.", ""), source=source)
 
 

@@ -99,7 +99,10 @@ class Connection:
                 for fd in [fd for fd in self._exit_fds if fd in ready]:
                     poller.unregister(fd)
                     os.close(fd)
-                    self._on_exit(self._exit_fds.pop(fd))
+                    rank = self._exit_fds.pop(fd)
+                    if self._sockets[rank].poll(50):  # its last words may still be on the way
+                        self._receive(rank, self._sockets[rank])
+                    self._on_exit(rank)
                 self._look_for_exits()
                 self._on_tick(time.monotonic())
             self._send_queued()

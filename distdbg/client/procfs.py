@@ -120,3 +120,14 @@ def describe_user(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"uid {uid}"
+
+
+def describe_exit(pid: int, proc: str = PROC) -> str:
+    """How a process has ended, while its parent has not reaped it: `killed by signal 9`; else only that it has."""
+    try:
+        status = int(Path(proc, str(pid), "stat").read_text().rpartition(")")[2].split()[-1])
+    except (OSError, ValueError, IndexError):
+        return "its process has ended"
+    if os.WIFSIGNALED(status):
+        return f"killed by signal {os.WTERMSIG(status)}"
+    return f"exited with status {os.WEXITSTATUS(status)}" if status else "exited"

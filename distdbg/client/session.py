@@ -16,7 +16,7 @@ from distdbg import errors
 from distdbg.client.calls import Calls
 from distdbg.client.connection import Connection
 from distdbg.client.gather import Gathered
-from distdbg.client.procfs import read_status
+from distdbg.client.procfs import describe_exit, read_status
 from distdbg.client.rendezvous import Announce, Meeting, Rendezvous
 from distdbg.client.rule import Rule
 from distdbg.client.state import (
@@ -155,8 +155,7 @@ class Session:
         gathered = self._calls.ask(requests, self.timeout_s if timeout_s is None else timeout_s)
         asked = set(request) if isinstance(request, Mapping) else set(ranks if ranks is not None else requests)
         unreached = (asked - requests.keys()) & self.states.keys()
-        lost = {rank: self.states[rank].lost_reason or "gone" for rank in unreached}
-        return Gathered(gathered.replies, gathered.failures, {**gathered.missing, **lost})
+        return Gathered(gathered.replies, gathered.failures, {**gathered.missing, **dict.fromkeys(unreached, "gone")})
 
     def _why_silent(self, rank: int) -> str:
         if self.states[rank].status == "lost":
@@ -250,8 +249,14 @@ class Session:
         """Let stopped ranks (default: all of them) go on; ends every step and pause under way but rule `keep`."""
         with self._lock:
             self._drop_passing_rules(keep)
-            chosen = self.stopped if ranks is None else self.stopped & ranks
-            self._release({rank: stop for rank in chosen if (stop := self.states[rank].stop) is not None})
+            # Ranks that are still coming together are on their way already: their stop has not been shown.
+            shown = {
+                r: stop
+                for meeting in self._rendezvous.meetings
+                if meeting.is_announced
+                for r, stop in meeting.stops.items()
+            }
+            self._release({rank: stop for rank, stop in shown.items() if ranks is None or rank in ranks})
             self.frame = 0
 
     def _release(self, stops: Mapping[int, Stop]) -> None:
@@ -346,12 +351,15 @@ class Session:
 
     def detach(self) -> dict[int, m.Detached | m.Failure]:
         """Take everything away on every rank, let them run, and close."""
+        if self._is_leaving:
+            return {}
         self._settle_stance()
         self._is_leaving = True
         gathered = self._calls.ask(dict.fromkeys(self.alive, m.Detach()), self.timeout_s)
         self._connection.close()
         found: dict[int, m.Detached | m.Failure] = dict(gathered.failures)
         found |= {rank: reply for rank, reply in gathered.replies.items() if isinstance(reply, m.Detached)}
+        found |= {rank: m.Failure(error="RankLost", message=reason) for rank, reason in gathered.missing.items()}
         return found
 
     def _settle_stance(self) -> None:
@@ -419,7 +427,9 @@ class Session:
                 self._tell(WarningGiven(rank, f"breakpoint {rule.id}: no {title} in a whole iteration"))
 
     def _on_exit(self, rank: int) -> None:
-        self._lose(rank, "its process has ended")
+        reason = describe_exit(self._records[rank].pid)
+        remove_traces(self._records[rank])
+        self._lose(rank, reason)
 
     def _lose(self, rank: int, reason: str) -> None:
         with self._lock:
@@ -431,8 +441,6 @@ class Session:
             self._rendezvous.leave(rank)
             self._calls.lost(rank, "gone")
             self._stopped.notify_all()
-        if not os.path.exists(f"/proc/{self._records[rank].pid}"):
-            remove_traces(self._records[rank])
         self._tell(RankWasLost(rank, reason))
         self._decide()
 

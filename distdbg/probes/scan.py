@@ -29,7 +29,7 @@ class Scan:
         """(name, object) for locals, attributes of `self` and items of local containers, innermost frame last."""
         found: dict[int, tuple[str, object]] = {}
         for frame in _list_frames():
-            for name, value in _read_locals(frame):
+            for name, value in read_locals(frame):
                 for label, item in self._expand(name, value):
                     found.setdefault(id(item), (label, item))
         return list(found.values())
@@ -90,7 +90,7 @@ def _list_frames() -> list[FrameType]:
     return frames
 
 
-def _read_locals(frame: FrameType) -> list[tuple[str, object]]:
+def read_locals(frame: FrameType) -> list[tuple[str, object]]:
     """Locals of a frame that may be running, leaving nothing behind in it.
 
     Before Python 3.13, `f_locals` of a function fills a dict that the frame keeps: it would hold this iteration's
