@@ -1,4 +1,4 @@
-"""Run by an interpreter that may have no torch and no msgspec: the `sys.monitoring` way of `break FILE:LINE`.
+"""Run by an interpreter that may have no torch and no msgspec: its way of `break FILE:LINE`, without the events.
 
 Prints `passed` when everything holds.
 """
@@ -10,8 +10,9 @@ sys.path[:0] = [str(Path(__file__).parents[3]), str(Path(__file__).parents[2] / 
 
 import lines as job  # noqa: E402
 
-from distdbg.hooks import line_monitor  # noqa: E402
-from distdbg.hooks.line_target import find_codes, find_file, qualified_name  # noqa: E402
+from distdbg.hooks import line_monitor, line_swap, line_trace  # noqa: E402
+from distdbg.hooks.line_source import locate, read_tree  # noqa: E402
+from distdbg.hooks.line_target import find_codes, find_file, qualified_name, running_frames  # noqa: E402
 
 NUMBERS = {
     text.split("@")[1].strip(): number
@@ -31,7 +32,7 @@ def watch(mark: str, seen: list) -> tuple:
     return close, qualified_name(code)
 
 
-def check() -> None:
+def check_monitor() -> None:
     """Stop at several lines of one function, twice at one, and leave nothing."""
     seen: list = []
     first, name = watch("super", seen)
@@ -69,5 +70,55 @@ def check() -> None:
     assert "torch" not in sys.modules
 
 
-check()
+def swap(mark: str, seen: list) -> tuple:
+    """Exchange the code around the marked line, and trace a call that is running; how to close, and where it landed."""
+    file = find_file("jobs/lines.py")
+    tree = read_tree(file)
+    statement, _ = locate(tree, file, NUMBERS[mark])
+    (code,) = line_swap.find_code(tree, file, statement, find_codes(file, line_swap.original))
+
+    def reach(frame: object) -> None:
+        seen.append((frame.f_lineno, dict(frame.f_locals)))
+
+    closes = [line_swap.watch(code, statement, reach)]
+    running = [frame for frame in running_frames() if line_swap.original(frame.f_code) is code]
+    closes += [line_trace.watch(frame, statement.node.lineno, reach) for frame in running]
+    return lambda: [close() for close in closes], code.co_name
+
+
+def check_swap() -> None:
+    """Several lines of one function, closures, a call that is running; every code object is itself again."""
+    functions = [job.Child.scale, job.make, job.shift, job.produce, job.count, job.run_long]
+    before = [function.__code__ for function in functions]
+    seen: list = []
+    first, _ = swap("super", seen)
+    second, _ = swap("inner", seen)
+    third, _ = swap("while", seen)
+    assert job.Child().scale(2) == 5
+    made = job.make(2)
+    assert made(1) == 3
+    assert job.shift(1) == 6
+    assert job.count(2) == 0
+    expected = ["super", "inner", "inner", "while", "while", "while"]
+    assert [number for number, _ in seen] == [NUMBERS[mark] for mark in expected], seen
+    first(), second(), third()
+
+    opened: list = []
+    seen.clear()
+
+    def step(i: int) -> None:
+        if i == 1:
+            opened.append(swap("running", seen)[0])
+        if i == 4:
+            opened[0]()
+
+    job.run_long(step, 6)
+    assert [values["i"] for _, values in seen] == [1, 2, 3], seen
+    assert sys.gettrace() is None
+    assert all(function.__code__ is code for function, code in zip(functions, before, strict=True))
+    assert made.__code__ is job.shift.__code__
+    assert "torch" not in sys.modules
+
+
+check_monitor() if line_monitor.is_available() else check_swap()
 print("passed")

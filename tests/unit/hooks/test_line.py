@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.util
 import subprocess
 import sys
@@ -25,7 +26,7 @@ NUMBERS = {
 }
 OTHERS = [
     found
-    for version in ("3.12", "3.13", "3.14")
+    for version in ("3.10", "3.11", "3.12", "3.13", "3.14")
     for found in sorted(Path.home().glob(f".pyenv/versions/{version}*/bin/python"))[-1:]
 ]
 
@@ -198,6 +199,21 @@ def test_call_that_is_already_running(job: Any) -> None:
         assert "is running: this call is traced" in opened[0][1][0].note
 
 
+def test_code_that_gc_freeze_hides(job: Any) -> None:
+    sys.modules["lines_job"] = job
+    seen = Seen()
+    gc.collect()
+    gc.freeze()
+    try:
+        with line(targets("super", "loop"), seen):
+            job.Child().scale(3)
+            job.Child.plain(1)
+    finally:
+        gc.unfreeze()
+        del sys.modules["lines_job"]
+    assert seen.at("super", "loop")
+
+
 def test_running_call_that_is_past_the_line(job: Any) -> None:
     seen, notes = Seen(), []
 
@@ -219,7 +235,7 @@ def test_one_that_fails_leaves_nothing(job: Any) -> None:
 
 
 @pytest.mark.parametrize("python", OTHERS, ids=lambda path: path.parents[1].name)
-def test_other_interpreters_with_sys_monitoring(python: Path) -> None:
+def test_other_interpreters(python: Path) -> None:
     script = Path(__file__).with_name("line_other_python.py")
     done = subprocess.run([python, script], capture_output=True, text=True, timeout=60)
     assert done.stdout == "passed\n", done.stderr
