@@ -2,6 +2,8 @@
 
     torchrun --nproc-per-node 2 ddp.py         (on CPU: GLOO_SOCKET_IFNAME=lo OMP_NUM_THREADS=1)
 
+It reads from the environment:
+
     STEPS=100      iterations; 0 is endless (the default)
     STEP_SLEEP=0.1 seconds to wait after each
     EVERY=10       print every so many iterations
