@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import ExitStack
 from queue import SimpleQueue
@@ -20,7 +21,7 @@ from distdbg.agent.guard import ask_nobody
 from distdbg.agent.identity import describe_rank
 from distdbg.agent.parking import Job, Parked
 from distdbg.agent.stack import activity, describe_frame, frames_from, is_library, sample, training_thread
-from distdbg.errors import DistdbgError, NotStoppedError, UnknownName, UsageError
+from distdbg.errors import DistdbgError, NotStoppedError, UsageError
 from distdbg.hooks.pending import call_on_main_thread
 from distdbg.hooks.timeout import Timeouts, raised_timeouts
 from distdbg.probes.context import Context
@@ -48,7 +49,7 @@ class AgentSession:
         self._installed = ExitStack()
         self.timeouts: Timeouts = self._installed.enter_context(raised_timeouts())
         self._permits: SimpleQueue[m.Permit] = SimpleQueue()
-        self._evaluating_id = 0
+        self._watched: dict[str, weakref.ref[torch.Tensor]] = {}
         self._stance: str | None = None
         self.control.open(self._resolve_watched)
 
@@ -245,11 +246,17 @@ class AgentSession:
             return evaluate(text, frame, extras)
 
     def _resolve_watched(self, text: str, parked: Parked) -> Any:
+        known = self._watched.get(text)
+        if known is not None and (parameter := known()) is not None:
+            return parameter  # at each event of a whole model: no walk through all of it for what does not move
         context = self._context_at(parked, parked.frames[0])
         try:
-            return resolve(text, context)[0].tensor
-        except UnknownName:
+            held = resolve(text, context)[0]
+        except UsageError:  # no tensor of that name: any expression of the frame may be watched
             return evaluate(text, parked.frames[0], extras_of(parked.scene))
+        if held.role == "parameter":
+            self._watched[text] = weakref.ref(held.tensor)
+        return held.tensor
 
     def call_breakpoint(self, frame: FrameType) -> None:
         """The program called `distdbg.breakpoint()`: park its thread here."""

@@ -293,14 +293,15 @@ class Session:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         with self._stopped:
             seen = self._num_announced
-            while self.alive:
-                if self._num_announced != seen or (self.stopped == self.alive and self._is_announced()):
-                    return self.report()
+            while self.alive and not self._has_stopped_since(seen):
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise TimedOut(f"No stop within {timeout_s:g} s; the ranks go on.")
                 self._stopped.wait(0.2 if left is None else min(left, 0.2))
-        return None
+        return self.report() if self.alive else None  # without the lock: it asks, and answers need it
+
+    def _has_stopped_since(self, num_announced: int) -> bool:
+        return self._num_announced != num_announced or (self.stopped == self.alive and self._is_announced())
 
     def report(self) -> StopReport:
         """Who is stopped where, and what the others do."""

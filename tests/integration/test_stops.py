@@ -139,8 +139,15 @@ def test_watch_on_one_rank_calls_the_others_to_its_side(jobs: Jobs, session: Att
         attached.ask(
             Evaluate(text="__import__('os').environ.update(MARK='1')", mode="exec", ranks=(1,)), frozenset({1})
         )
-        report = go_on(attached)
-        assert report.startswith("0 ") and "1 watch" in report and "elsewhere" not in report, report
+        attached.resume()
+        report = attached.wait(20)
+        assert report is not None
+        watched = [cluster for cluster in report.clusters if cluster.stop.event.name == "watch"]
+        assert [cluster.ranks for cluster in watched] == [{1}]
+        # Rank 0 stands at the very same event, or had passed it and runs up to the next collective.
+        event = watched[0].stop.event
+        beside = [cluster.stop.event.subject for cluster in report.clusters if cluster.ranks == {0}]
+        assert beside == [event.at_subject] or report.others[0].startswith("running, in "), report  # type: ignore[union-attr]
 
 
 def test_step_next_finish_go_from_module_to_module(jobs: Jobs, session: Attach) -> None:
