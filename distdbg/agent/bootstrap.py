@@ -13,6 +13,7 @@ from types import FrameType
 from distdbg.errors import NotDistributed
 from distdbg.wire.runtime import Record, runtime_dir, write_record
 
+_LEAVE_S = 5.0
 _lock = threading.Lock()
 _agent: _Agent | None = None
 
@@ -37,6 +38,7 @@ class _Agent:
             self.socket,
             lambda send: AgentSession(model, rank, is_prepared, send),
             leaves_after_client=not is_prepared,
+            unpublish=lambda: (directory / f"{self.pid}.json").unlink(missing_ok=True),
         )
         record = Record(
             pid=self.pid,
@@ -47,7 +49,7 @@ class _Agent:
             started=time.time(),
             is_prepared=is_prepared,
         )
-        self.record_path = write_record(directory, record)
+        write_record(directory, record)
         self.thread = threading.Thread(target=self._run, name="distdbg-agent", daemon=True)
         self.thread.start()
         atexit.register(self.leave)
@@ -57,7 +59,6 @@ class _Agent:
         try:
             self.server.serve()
         finally:
-            self.record_path.unlink(missing_ok=True)
             with _lock:
                 _agent = None
             if threading.main_thread().is_alive() and not sys.is_finalizing():
@@ -73,6 +74,9 @@ class _Agent:
 def start(is_prepared: bool = True, directory: str | None = None) -> None:
     """Start this rank's agent, if it has none; raises NotDistributed where there is no process group yet."""
     global _agent
+    former = _agent
+    if former is not None and former.pid == os.getpid() and former.server.is_leaving:
+        former.thread.join(timeout=_LEAVE_S)  # its console has just left, and the next is here
     with _lock:
         if _agent is not None and _agent.pid == os.getpid():
             return
@@ -83,7 +87,7 @@ def start(is_prepared: bool = True, directory: str | None = None) -> None:
 
 
 def start_injected(directory: str) -> None:
-    """What the injected line calls: start, and leave a record of why not when that fails. Never raises."""
+    """What the injected lines call: start, and leave a record of why not when that fails. Never raises."""
     try:
         start(is_prepared=False, directory=directory)
     except BaseException as error:  # the thread is a guest in the job: nothing may come out of it

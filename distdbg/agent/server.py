@@ -19,6 +19,7 @@ from distdbg.schema import message as m
 from distdbg.wire.codec import MAX_MESSAGE_BYTES, MalformedMessage, decode_for_agent, encode
 
 _TICK_S = 0.25
+_UNGREETED_S = 60.0
 _NUM_RECENT_CALLS = 256
 OpenSession = Callable[[Callable[[m.ToClient], None]], AgentSession]
 
@@ -27,11 +28,15 @@ class Server:
     """Serves requests on `address` until `stop`, or, when injected, until its client has left.
 
     The client renews its lease by asking anything; when it has been silent for the lease, the rank is let go.
+    `unpublish` is called before anybody can know that it leaves, so that no console comes to a socket that is closing.
     """
 
-    def __init__(self, address: Path, open_session: OpenSession, *, leaves_after_client: bool) -> None:
+    def __init__(
+        self, address: Path, open_session: OpenSession, *, leaves_after_client: bool, unpublish: Callable[[], None]
+    ) -> None:
         self._address = address
         self._open_session = open_session
+        self._unpublish = unpublish
         self._leaves_after_client = leaves_after_client
         self._context = zmq.Context(io_threads=1)
         self._socket = self._context.socket(zmq.ROUTER)
@@ -43,7 +48,7 @@ class Server:
         self._stopping = threading.Event()
         self._client: bytes | None = None
         self._client_pid = 0
-        self._heard = 0.0
+        self._heard = time.monotonic()
         self._lease_s = 10.0
         self._on_disconnect = "resume"
         self._recent: deque[tuple[bytes, int]] = deque(maxlen=_NUM_RECENT_CALLS)
@@ -69,6 +74,11 @@ class Server:
         with contextlib.suppress(OSError):  # full: it is awake already; closed: nobody is there to wake
             self._wake_in.send(b"x")
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it serves nobody any more."""
+        return self._stopping.is_set()
+
     def stop(self) -> None:
         """Ask the agent thread to leave."""
         self._stopping.set()
@@ -93,6 +103,7 @@ class Server:
                 self._flush()
                 self._tick()
         finally:
+            self._unpublish()
             self._close_session()
             self._flush()
             if self._client is not None:
@@ -118,6 +129,8 @@ class Server:
         self._recent.append((client, message.id))
         if isinstance(message.request, m.Hello):
             self._greet(client, message.id, message.request)
+        elif isinstance(message.request, m.Detach) and self._client is None and self.session is None:
+            self._detach(client, message.id)  # a console that gave up before it said Hello: another rank failed
         elif client != self._client or self.session is None:
             self._reply(client, message.id, _failure("UsageError", "Say Hello first: this console is not attached."))
         else:
@@ -135,9 +148,12 @@ class Server:
             text = f"Another console is attached to this rank (pid {self._client_pid}). Leave it with quit first."
             self._reply(client, call_id, _failure("AttachError", text))
         else:
+            self._outbox.clear()  # notices for a former client
             try:
                 if self.session is None:
                     self.session = self._open_session(self.send)
+                elif client != self._client:
+                    self._forget_rules(self.session)
                 welcome = self.session.welcome()
             except Exception as error:
                 self._close_session()
@@ -146,14 +162,24 @@ class Server:
             self._client, self._client_pid = client, hello.client_pid
             self._lease_s, self._on_disconnect = hello.lease_s, hello.on_disconnect
             self._heard = time.monotonic()
-            self._outbox.clear()  # notices for a former client
             self._reply(client, call_id, welcome)
 
+    @staticmethod
+    def _forget_rules(session: AgentSession) -> None:
+        """A console takes over from one that is gone: it gets the stop, not breakpoints that it cannot see."""
+        for rule in session.control.engine.copies:
+            session.control.remove(rule)
+
     def _detach(self, client: bytes, call_id: int) -> None:
-        self._reply(client, call_id, self._close_session() or m.Detached())
+        detached = self._close_session() or m.Detached()
         self._client = None
         if self._leaves_after_client:
-            self._stopping.set()
+            self._leave()
+        self._reply(client, call_id, detached)
+
+    def _leave(self) -> None:
+        self._unpublish()
+        self._stopping.set()
 
     def _close_session(self) -> m.Detached | None:
         session, self.session = self.session, None
@@ -162,10 +188,12 @@ class Server:
     def _is_client_alive(self) -> bool:
         if time.monotonic() - self._heard > 3.0:
             return False
-        return os.path.exists(f"/proc/{self._client_pid}") or not os.path.isdir("/proc/self")
+        return _is_running(self._client_pid)
 
     def _tick(self) -> None:
         if self.session is None:
+            if self._leaves_after_client and time.monotonic() - self._heard > _UNGREETED_S:
+                self._leave()  # the console that brought it here died on the way
             return
         self.session.timeouts.extend()
         if self._client is not None and time.monotonic() - self._heard > self._lease_s:
@@ -174,7 +202,7 @@ class Server:
             if self._on_disconnect == "resume":
                 self._close_session()
                 if self._leaves_after_client:
-                    self._stopping.set()
+                    self._leave()
                 return
         iteration = self.session.control.engine.iteration
         if iteration != self._ticked:
@@ -198,6 +226,14 @@ class Server:
             frame = encode(m.Answer(id=message.id, result=failure))
         with contextlib.suppress(zmq.ZMQError):  # a client that does not read: it will be told when it asks again
             self._socket.send_multipart([client, frame], zmq.DONTWAIT)
+
+
+def _is_running(pid: int) -> bool:
+    """Whether there is a process `pid` that is no zombie; True where there is no /proc to tell."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return not os.path.isdir("/proc/self")
 
 
 def _failure(error: str, message: str) -> m.Failure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,25 +15,28 @@ from pathlib import Path
 from distdbg import errors
 from distdbg.client.inject import inject
 from distdbg.client.process import Job, RankProcess, find_jobs, resolve_pid
-from distdbg.client.procfs import describe_user
+from distdbg.client.procfs import describe_user, read_status
 from distdbg.client.session import JobSummary, Session
-from distdbg.errors import AttachError, InjectionFailed, NoJob, NotPermitted, ProcessGone
-from distdbg.schema.message import Detach, Hello, Welcome
+from distdbg.errors import AttachError, InjectionFailed, NoJob, NotPermitted, ProcessGone, UsageError
+from distdbg.schema.message import Hello, Welcome
 from distdbg.schema.ranks import RankContext, Ranks, format_ranks, parse_ranks
-from distdbg.wire.runtime import Record, read_records, runtime_dir
+from distdbg.wire.runtime import Record, read_records, remove_traces, runtime_dir
 
+_WITHDRAW_S = 2.0
 _TOP_LEVELS = ("distdbg", "zmq", "msgspec", "xxhash")
 _INJECTED = """
 import sys
 from importlib.machinery import PathFinder
+from time import time
 class Finder:
     @staticmethod
     def find_spec(name, path=None, target=None):
         return PathFinder.find_spec(name, {paths!r}[name]) if path is None and name in {paths!r} else None
 sys.meta_path.insert(0, Finder)
 try:
-    from distdbg.agent.bootstrap import start_injected
-    start_injected({directory!r})
+    if time() < {until!r}:
+        from distdbg.agent.bootstrap import start_injected
+        start_injected({directory!r})
 except BaseException as error:
     import json, os
     record = dict(pid=os.getpid(), rank=-1, world_size=0, run_id="", socket="", started=0.0, is_prepared=False)
@@ -44,7 +48,8 @@ finally:
     sys.meta_path.remove(Finder)
 """
 """One import line, and what it needs to find us: the rank's environment need not have distdbg. The finder answers for
-our own few names only, and is gone before the next import of the job's."""
+our own few names only, and is gone before the next import of the job's. `until`: a process that could not run Python
+while we waited for it gets no agent later, when nobody is there any more."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,7 @@ def attach(
     try:
         _greet(session, lease_s, on_disconnect, timeout_s)
     except BaseException:
+        session.timeout_s = min(timeout_s, _WITHDRAW_S)
         session.detach()
         raise
     session.job = _summarize(chosen, session, time.monotonic() - began)
@@ -92,10 +98,7 @@ def attach(
 def _choose(name: str | None, pids: Sequence[int]) -> Job:
     jobs = find_jobs()
     if pids:
-        found = {resolved.id: resolved for resolved in (resolve_pid(pid, jobs) for pid in pids)}
-        if len(found) > 1:
-            raise NoJob(f"These pids belong to {len(found)} jobs ({', '.join(found)}): name one of them.")
-        return next(iter(found.values()))
+        return _job_of([resolve_pid(pid, jobs) for pid in pids])
     if name is not None:
         matching = [job for job in jobs if job.id == name or job.ranks[0].run_id == name or job.script == name]
         matching = matching or [job for job in jobs if job.id.startswith(name)]
@@ -112,6 +115,18 @@ def _choose(name: str | None, pids: Sequence[int]) -> Job:
     if len(jobs) > 1:
         raise NoJob(_list_choices(jobs).strip())
     return jobs[0]
+
+
+def _job_of(resolved: Sequence[Job]) -> Job:
+    """The job that all the pids belong to; or are, where their environment does not tell (mp.spawn)."""
+    found = {job.id: job for job in resolved}
+    first, *others = found.values()
+    if not others:
+        return first
+    if any(job.host_ranks for job in found.values()):
+        raise NoJob(f"These pids belong to {len(found)} jobs ({', '.join(found)}): name one of them.")
+    launchers = {pid: None for job in found.values() for pid in job.launcher_pids}
+    return Job(first.id, tuple(process for job in found.values() for process in job.ranks), tuple(launchers))
 
 
 def _list_choices(jobs: Sequence[Job]) -> str:
@@ -151,21 +166,44 @@ def _listing(job: Job, records: dict[int, Record]) -> JobListing:
 def _on_this_host(job: Job, ranks: str | None) -> list[RankProcess]:
     others = {process.uid for process in job.ranks} - {os.getuid()}
     if others:
-        owner = describe_user(min(others))
+        uid = min(others)
+        name = describe_user(uid)
+        login = name if " " not in name else f"'#{uid}'"
         raise NotPermitted(
-            f"Job {job.id} belongs to user {owner}. distdbg attaches to jobs of the same user only; the job was not"
-            f" touched.\nRun it as that user: sudo -u {owner} python -m distdbg attach {job.id}"
+            f"Job {job.id} belongs to {name}, and you are {describe_user(os.getuid())}. distdbg attaches to jobs of the"
+            f" same user only; the job was not touched.\nRun it as that user:"
+            f" sudo -u {login} python -m distdbg attach {job.id}"
         )
     if ranks is None:
         return list(job.ranks)
+    if not job.host_ranks:
+        raise UsageError("--ranks needs ranks that their environment names: give the --pid of those you want instead.")
     wanted = parse_ranks(ranks, RankContext(ranks=frozenset(job.host_ranks)))
     return [process for process in job.ranks if process.rank in wanted]
 
 
 def _records() -> dict[int, Record]:
+    """pid -> the record of an agent that listens. What an agent left that was killed is taken away."""
+    found: dict[int, Record] = {}
     with contextlib.suppress(NotPermitted):
-        return {record.pid: record for record in read_records(runtime_dir())}
-    return {}
+        for record in read_records(runtime_dir()):
+            if record.error or _is_listening(record):
+                found[record.pid] = record
+            else:
+                remove_traces(record)
+    return found
+
+
+def _is_listening(record: Record) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)  # a stopped process accepts nobody
+        try:
+            probe.connect(record.socket)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True  # it is there, and does not want us
+        return True
 
 
 def _bring_up(processes: Sequence[RankProcess], timeout_s: float) -> dict[int, Record]:
@@ -175,16 +213,21 @@ def _bring_up(processes: Sequence[RankProcess], timeout_s: float) -> dict[int, R
     missing = [process for process in processes if process.pid not in known]
     for process in missing:
         (directory / f"{process.pid}.json").unlink(missing_ok=True)  # of an earlier failure, or a dead process
-    code = _INJECTED.format(paths=_import_paths(), directory=str(directory))
+    code = _INJECTED.format(paths=_import_paths(), directory=str(directory), until=time.time() + timeout_s)
     if missing:
         with ThreadPoolExecutor(max_workers=min(16, len(missing))) as pool:
             attempts = {process.pid: pool.submit(inject, process.pid, code) for process in missing}
         failed = {pid: error for pid, done in attempts.items() if (error := done.exception()) is not None}
         if failed:
-            _withdraw(directory, [process.pid for process in missing if process.pid not in failed], timeout_s)
+            _withdraw(directory, [process.pid for process in missing if process.pid not in failed])
             raise next(iter(failed.values()))
     records = _await_records(directory, [process.pid for process in processes], timeout_s)
-    return {record.rank: record for record in records}
+    by_rank = {record.rank: record for record in records}
+    for record in records:
+        if (other := by_rank[record.rank]) is not record:
+            _withdraw(directory, [each.pid for each in records])
+            raise NoJob(f"pids {record.pid} and {other.pid} are both rank {record.rank}: they are of two jobs.")
+    return by_rank
 
 
 def _import_paths() -> dict[str, list[str]]:
@@ -203,23 +246,37 @@ def _await_records(directory: Path, pids: Sequence[int], timeout_s: float) -> li
         found = {record.pid: record for record in read_records(directory) if record.pid in pids}
         bad = [record for record in found.values() if record.error]
         if bad:
-            _withdraw(directory, [pid for pid, record in found.items() if not record.error], timeout_s)
-            (directory / f"{bad[0].pid}.json").unlink(missing_ok=True)
+            _withdraw(directory, pids)
             raise _failure_of(bad[0])
         if len(found) == len(pids):
             return [found[pid] for pid in pids]
-        gone = [pid for pid in pids if pid not in found and not os.path.exists(f"/proc/{pid}")]
         silent = [pid for pid in pids if pid not in found]
-        if gone or time.monotonic() > deadline:
-            _withdraw(directory, list(found), timeout_s)
-            if gone:
-                raise ProcessGone(f"Process {gone[0]} ended while attaching; the other ranks were left as they were.")
+        gone = [pid for pid in silent if not _is_running(pid)]
+        if gone:
+            _withdraw(directory, pids)
+            raise ProcessGone(f"Process {gone[0]} ended while attaching; the other ranks were left as they were.")
+        if time.monotonic() > deadline:
+            _withdraw(directory, list(found))
+            is_stopped = [pid for pid in silent if _state(pid) == "T"]
+            why = "it is stopped by a signal" if is_stopped else "its Python does not run (something holds the GIL)"
             raise InjectionFailed(
-                f"pid {', '.join(map(str, silent))} did not answer in {timeout_s:g} s: its Python"
-                " does not run (something holds the GIL, or it is stopped by a signal). The agent starts there as soon"
-                " as it runs again."
+                f"pid {', '.join(map(str, is_stopped or silent))} did not answer in {timeout_s:g} s: {why}. Nothing is"
+                " left in the others, and nothing will start there later."
+                + (f"\nLet it go on with `kill -CONT {is_stopped[0]}`, then attach again." if is_stopped else "")
             )
         time.sleep(0.003)
+
+
+def _state(pid: int) -> str:
+    """The state as /proc tells it; X when there is no such process."""
+    try:
+        return read_status(pid).state
+    except OSError:
+        return "X"
+
+
+def _is_running(pid: int) -> bool:
+    return _state(pid) not in ("Z", "X")
 
 
 def _failure_of(record: Record) -> AttachError:
@@ -235,14 +292,20 @@ def _failure_of(record: Record) -> AttachError:
     return error(text)
 
 
-def _withdraw(directory: Path, pids: Sequence[int], timeout_s: float) -> None:
-    """Some rank could not be attached: take the agents that did come up away again."""
-    records = {record.pid: record for record in read_records(directory) if record.pid in pids and not record.error}
-    if records:
-        session = Session(dict(enumerate(records.values())), timeout_s=timeout_s)
-        session.ask(Hello(client_pid=os.getpid()), session.alive, timeout_s=2.0)
-        session.ask(Detach(), session.alive, timeout_s=2.0)
-        session.detach()
+def _withdraw(directory: Path, pids: Sequence[int]) -> None:
+    """Some rank could not be attached: take the agents in the others away again, those on their way too."""
+    deadline = time.monotonic() + _WITHDRAW_S
+    while True:
+        there = {record.pid: record for record in read_records(directory) if record.pid in pids}
+        if time.monotonic() > deadline or all(pid in there or not _is_running(pid) for pid in pids):
+            break
+        time.sleep(0.003)
+    for record in there.values():
+        if record.error:
+            (directory / f"{record.pid}.json").unlink(missing_ok=True)
+    agents = [record for record in there.values() if not record.error]
+    if agents:
+        Session(dict(enumerate(agents)), timeout_s=_WITHDRAW_S).detach()
 
 
 def _greet(session: Session, lease_s: float, on_disconnect: str, timeout_s: float) -> None:
@@ -255,8 +318,7 @@ def _greet(session: Session, lease_s: float, on_disconnect: str, timeout_s: floa
         if all(why == "gone" for why in gathered.missing.values()):
             raise ProcessGone(f"The job ended while attaching ({who}).")
         raise InjectionFailed(f"Not all ranks answered within {timeout_s:g} s ({who}). Nothing is left in the others.")
-    session.welcomes = {rank: reply for rank, reply in gathered.replies.items() if isinstance(reply, Welcome)}
-    session.adopt_stops()
+    session.adopt({rank: reply for rank, reply in gathered.replies.items() if isinstance(reply, Welcome)})
 
 
 def _summarize(job: Job, session: Session, took_s: float) -> JobSummary:

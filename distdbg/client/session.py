@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,37 +16,17 @@ from distdbg.client.calls import Calls
 from distdbg.client.connection import Connection
 from distdbg.client.gather import Gathered
 from distdbg.client.procfs import describe_exit, read_status
-from distdbg.client.rendezvous import Announce, Meeting, Rendezvous
 from distdbg.client.rule import Rule
-from distdbg.client.state import (
-    Change,
-    RankRan,
-    RankState,
-    RankWasLost,
-    StopAnnounced,
-    StopCluster,
-    StopReport,
-    WarningGiven,
-)
+from distdbg.client.state import Change, RankRan, RankState, RankWasLost, StopReport, WarningGiven
+from distdbg.client.stops import STEP_RULE, Stops, TimedOut
 from distdbg.errors import DistdbgError, NotStoppedError, UsageError
 from distdbg.schema import message as m
-from distdbg.schema.breakpoint import AnyBreakpoint, BoundaryRule, ModuleBreakpoint, PointRule, StepRule, Watchpoint
-from distdbg.schema.event import Watched
-from distdbg.schema.ranks import RankContext, Ranks, format_ranks
-from distdbg.schema.stop import Stop
+from distdbg.schema.breakpoint import AnyBreakpoint, StepRule, Watchpoint
+from distdbg.schema.ranks import RankContext, Ranks
 from distdbg.wire.runtime import Record, remove_traces
 
-PAUSE_RULE, STANCE_RULE, STEP_RULE, POINT_RULE = -1, -2, -3, -4
 _PING_S = 1.0
-_PAUSE_AT_BOUNDARY_S = 1.0
-"""How long `pause` waits for all ranks at the next iteration boundary before it parks each where it is."""
 _SILENT_S = 3.0
-
-
-class TimedOut(DistdbgError):
-    """The ranks have not stopped in time; they go on."""
-
-    exit_status = 124
 
 
 @dataclass(frozen=True)
@@ -66,6 +45,9 @@ class JobSummary:
     missing_ranks: Ranks = frozenset()
 
 
+__all__ = ["JobSummary", "Session", "TimedOut"]
+
+
 class Session:
     """All ranks of a job behind one object. Methods may be called on any thread but the connection's."""
 
@@ -80,18 +62,13 @@ class Session:
         self._focus: Ranks | None = None
         self._records = dict(records)
         self._callbacks: list[Callable[[Change], None]] = []
-        self._rendezvous = Rendezvous()
-        self._lock = threading.RLock()
-        self._stopped = threading.Condition(self._lock)
-        self._num_announced = 0
         self._next_rule = 1
         self._names: m.Names | None = None
         self._pinged = 0.0
-        self._pause_until: float | None = None
-        self._stance = ""
         self._is_leaving = False
         self._connection = Connection(records, self._on_message, self._on_exit, self._on_tick)
         self._calls = Calls(self._connection.send, self._why_silent)
+        self._stops = Stops(self.states, self.rules, self._calls, self.ask, self._tell)
         self._connection.open()
 
     # ---- who is there -------------------------------------------------------------------------------------------
@@ -99,12 +76,12 @@ class Session:
     @property
     def alive(self) -> Ranks:
         """Attached ranks that are not lost."""
-        return frozenset(rank for rank, state in self.states.items() if state.status != "lost")
+        return self._stops.alive
 
     @property
     def stopped(self) -> Ranks:
         """Ranks that are parked."""
-        return frozenset(rank for rank, state in self.states.items() if state.status == "stopped")
+        return self._stops.stopped
 
     @property
     def focus(self) -> Ranks:
@@ -170,36 +147,36 @@ class Session:
 
     def add_rule(self, breakpoint: AnyBreakpoint) -> tuple[Rule, Gathered]:
         """Set a breakpoint on every rank; raises what the ranks say when it lands on none of them."""
-        with self._lock:
+        with self._stops.lock:
             number, self._next_rule = self._next_rule, self._next_rule + 1
         rule = Rule(msgspec.structs.replace(breakpoint, id=number))
         gathered = self._install(rule)
         if not gathered.replies:
-            with self._lock:
+            with self._stops.lock:
                 self._next_rule = number
             self._raise(gathered)
         return rule, gathered
 
     def _install(self, rule: Rule) -> Gathered:
         # A watch is met by each rank on its own; every other rule by all ranks, or they have to be brought together.
-        is_moving = not self._is_all_at_one_point() and not isinstance(rule.breakpoint, Watchpoint)
+        is_moving = not self._stops.is_at_one_point and not isinstance(rule.breakpoint, Watchpoint)
         if is_moving:  # known before the first rank can meet it
-            self._rendezvous.arm(rule.id, {})
+            self._stops.arm(rule.id, {})
         self.rules[rule.id] = rule
         gathered = self.ask(m.Install(breakpoint=rule.breakpoint), self.alive)
         replies = {rank: reply for rank, reply in gathered.replies.items() if isinstance(reply, m.Installed)}
         if not replies:
             self.rules.pop(rule.id, None)
             return gathered
-        with self._lock:
+        with self._stops.lock:
             rule.matches = {rank: reply.matches for rank, reply in replies.items()}
             rule.is_compiled = any(reply.is_compiled for reply in replies.values())
             rule.note = "; ".join(dict.fromkeys(reply.note for reply in replies.values() if reply.note))
             if is_moving:
-                self._rendezvous.arm(rule.id, {rank: reply.clock for rank, reply in replies.items()})
+                self._stops.arm(rule.id, {rank: reply.clock for rank, reply in replies.items()})
         if rule.is_compiled:
-            self._want_stance("force_eager")
-        self._decide()
+            self._stops.want_stance("force_eager")
+        self._stops.decide()
         return gathered
 
     def delete_rule(self, number: int) -> None:
@@ -208,7 +185,7 @@ class Session:
         self.ask(m.Remove(id=number), self.alive)
         del self.rules[rule.id]
         if rule.is_compiled and not any(other.is_compiled for other in self.rules.values()):
-            self._want_stance("default")
+            self._stops.want_stance("default")
 
     def enable_rule(self, number: int, is_enabled: bool) -> None:
         """Switch a breakpoint off and on again."""
@@ -245,26 +222,10 @@ class Session:
 
     # ---- running ------------------------------------------------------------------------------------------------
 
-    def resume(self, ranks: Ranks | None = None, *, keep: int | None = None) -> None:
-        """Let stopped ranks (default: all of them) go on; ends every step and pause under way but rule `keep`."""
-        with self._lock:
-            self._drop_passing_rules(keep)
-            # Ranks that are still coming together are on their way already: their stop has not been shown.
-            shown = {
-                r: stop
-                for meeting in self._rendezvous.meetings
-                if meeting.is_announced
-                for r, stop in meeting.stops.items()
-            }
-            self._release({rank: stop for rank, stop in shown.items() if ranks is None or rank in ranks})
-            self.frame = 0
-
-    def _release(self, stops: Mapping[int, Stop]) -> None:
-        requests = {rank: m.Resume(hit=stop.hit) for rank, stop in stops.items() if rank in self.alive}
-        for rank in requests:
-            self._rendezvous.leave(rank)
-            self.states[rank].status, self.states[rank].stop = "running", None
-        self._calls.post(requests)
+    def resume(self, ranks: Ranks | None = None) -> None:
+        """Let stopped ranks (default: all of them) go on."""
+        self._stops.resume(ranks)
+        self.frame = 0
 
     def step(self, how: str) -> None:
         """Go to the next module event: step (any), next (not inside the current one), finish (its end)."""
@@ -273,76 +234,25 @@ class Session:
         gathered = self.ask(m.Install(breakpoint=StepRule(id=STEP_RULE, how=how)), self.stopped)
         if not gathered.replies:
             self._raise(gathered)
-        self.resume(keep=STEP_RULE)
+        self._stops.resume(keep=STEP_RULE)
+        self.frame = 0
 
     def pause(self) -> None:
         """Stop the running ranks: together at the next iteration boundary if it comes soon, else each where it is."""
-        running = self.alive - self.stopped
-        if not running:
-            return
-        self._rendezvous.arm(PAUSE_RULE, {})
-        self._pause_until = time.monotonic() + _PAUSE_AT_BOUNDARY_S
-        gathered = self.ask(m.Install(breakpoint=BoundaryRule(id=PAUSE_RULE)), running)
-        clocks = {rank: r.clock for rank, r in gathered.replies.items() if isinstance(r, m.Installed)}
-        with self._lock:
-            self._rendezvous.arm(PAUSE_RULE, clocks)
-        self._decide()
+        self._stops.pause()
 
     def wait(self, timeout_s: float | None = None) -> StopReport | None:
         """Until a stop is announced (at once when all are stopped), or no rank is left (None). Raises TimedOut."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        with self._stopped:
-            seen = self._num_announced
-            while self.alive and not self._has_stopped_since(seen):
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    raise TimedOut(f"No stop within {timeout_s:g} s; the ranks go on.")
-                self._stopped.wait(0.2 if left is None else min(left, 0.2))
-        return self.report() if self.alive else None  # without the lock: it asks, and answers need it
-
-    def _has_stopped_since(self, num_announced: int) -> bool:
-        return self._num_announced != num_announced or (self.stopped == self.alive and self._is_announced())
+        return self._stops.wait(timeout_s)
 
     def report(self) -> StopReport:
         """Who is stopped where, and what the others do."""
-        others = self._activities(self.alive - self.stopped)
-        others |= {rank: f"lost: {state.lost_reason}" for rank, state in self.states.items() if state.status == "lost"}
-        with self._lock:
-            meetings = sorted(self._rendezvous.meetings, key=lambda meeting: min(meeting.stops))
-            clusters = tuple(StopCluster(frozenset(meeting.stops), meeting.speaker) for meeting in meetings)
-            notes = [note for meeting in meetings if (note := self._why_not_all(meeting))]
-        return StopReport(clusters, others, "; ".join(notes))
+        return self._stops.report()
 
-    def _why_not_all(self, meeting: Meeting) -> str:
-        """Which ranks asked for this stop, where it was not all of them."""
-        wanting = frozenset(rank for rank, stop in meeting.stops.items() if stop.wanted)
-        rule = self.rules.get(meeting.rule)
-        if rule is None or len(wanting) == len(meeting.stops):
-            return ""
-        if rule.condition:
-            return f"{rule.condition} holds on {format_ranks(wanting)}"
-        return f"asked for on {format_ranks(wanting)} only"
-
-    def adopt_stops(self) -> None:
-        """Take over the stops that a former console has left behind."""
-        with self._lock:
-            for rank, welcome in self.welcomes.items():
-                self.states[rank].iteration = welcome.iteration
-                if welcome.stop is not None:
-                    self.states[rank].status, self.states[rank].stop = "stopped", welcome.stop
-                    self._rendezvous.arrive(rank, welcome.stop, time.monotonic())
-            for meeting in self._rendezvous.meetings:
-                meeting.is_announced = True
-
-    def _activities(self, ranks: Ranks) -> dict[int, str]:
-        if not ranks or threading.current_thread().name == "distdbg-connection":
-            return dict.fromkeys(ranks, "running")
-        gathered = self.ask(m.Ping(), ranks, timeout_s=1.0)
-        phrases = {rank: f"does not answer ({why})" for rank, why in gathered.missing.items()}
-        for rank, reply in gathered.replies.items():
-            phrase = reply.activity if isinstance(reply, m.Pong) else ""
-            phrases[rank] = f"running, in {phrase}" if phrase else "running"
-        return phrases
+    def adopt(self, welcomes: Mapping[int, m.Welcome]) -> None:
+        """The ranks have said who they are; take over the stops that a former console has left behind."""
+        self.welcomes = dict(welcomes)
+        self._stops.adopt(welcomes)
 
     # ---- leaving ------------------------------------------------------------------------------------------------
 
@@ -354,7 +264,7 @@ class Session:
         """Take everything away on every rank, let them run, and close."""
         if self._is_leaving:
             return {}
-        self._settle_stance()
+        self._stops.settle_stance(self.timeout_s)
         self._is_leaving = True
         gathered = self._calls.ask(dict.fromkeys(self.alive, m.Detach()), self.timeout_s)
         self._connection.close()
@@ -362,13 +272,6 @@ class Session:
         found |= {rank: reply for rank, reply in gathered.replies.items() if isinstance(reply, m.Detached)}
         found |= {rank: m.Failure(error="RankLost", message=reason) for rank, reason in gathered.missing.items()}
         return found
-
-    def _settle_stance(self) -> None:
-        """Compiled code comes back on all ranks at one step: eager and compiled ranks could wait for each other."""
-        if self._stance == "force_eager" and not self._is_all_at_one_point():
-            self.pause()
-            with contextlib.suppress(TimedOut):
-                self.wait(self.timeout_s)
 
     def kill(self) -> None:
         """End the job: SIGTERM to every rank that is on this host."""
@@ -387,45 +290,16 @@ class Session:
             case m.AskCollective():
                 self._calls.wants_collective(rank, message)
             case m.Stopped(stop=stop):
-                with self._lock:
-                    state = self.states[rank]
-                    state.status, state.stop, state.iteration = "stopped", stop, stop.iteration
-                    self._on_stopped(rank, stop)
-                self._decide()
+                self._stops.on_stopped(rank, stop)
             case m.Resumed(reason=reason):
-                with self._lock:
-                    self._rendezvous.leave(rank)
-                    self.states[rank].status, self.states[rank].stop = "running", None
+                self._stops.on_resumed(rank)
                 self._tell(RankRan(rank, reason))
             case m.Ticked(iteration=iteration):
-                self.states[rank].iteration = iteration
-                self._look_for_uncalled(rank, iteration)
+                self._stops.on_iteration(rank, iteration)
             case m.Warned(text=text):
                 self._tell(WarningGiven(rank, text))
             case m.Bye(reason=reason):
                 self._lose(rank, reason)
-
-    def _on_stopped(self, rank: int, stop: Stop) -> None:
-        self._rendezvous.arrive(rank, stop, time.monotonic())
-        rule = self.rules.get(stop.rule)
-        if rule is not None:
-            rule.seen_by.add(rank)
-        if isinstance(stop.event, Watched):  # the others stop at the same event, if they have not passed it
-            event = stop.event
-            point = PointRule(id=POINT_RULE, event=event.at_event, subject=event.at_subject, clock=stop.clock)
-            self._calls.post(dict.fromkeys(self.alive - self.stopped, m.Install(breakpoint=point)))
-
-    def _look_for_uncalled(self, rank: int, iteration: int) -> None:
-        """Say once of a breakpoint that a whole iteration went by without its module being called."""
-        for rule in list(self.rules.values()):
-            module_rule = rule.breakpoint
-            if not isinstance(module_rule, ModuleBreakpoint) or not rule.is_enabled or not rule.matches.get(rank):
-                continue
-            first = rule.armed_in.setdefault(rank, iteration)
-            if iteration >= first + 2 and rank not in rule.seen_by:
-                rule.seen_by.update(self.states)  # say it once, not once for each rank
-                title = f"{module_rule.when} of {module_rule.pattern}"
-                self._tell(WarningGiven(rank, f"breakpoint {rule.id}: no {title} in a whole iteration"))
 
     def _on_exit(self, rank: int) -> None:
         reason = describe_exit(self._records[rank].pid)
@@ -433,99 +307,17 @@ class Session:
         self._lose(rank, reason)
 
     def _lose(self, rank: int, reason: str) -> None:
-        with self._lock:
-            state = self.states[rank]
-            if state.status == "lost" or self._is_leaving:
-                self._calls.lost(rank, "gone")
-                return
-            state.status, state.stop, state.lost_reason = "lost", None, reason
-            self._rendezvous.leave(rank)
-            self._calls.lost(rank, "gone")
-            self._stopped.notify_all()
-        self._tell(RankWasLost(rank, reason))
-        self._decide()
+        self._calls.lost(rank, "gone")
+        if not self._is_leaving and self._stops.on_lost(rank, reason):
+            self._tell(RankWasLost(rank, reason))
+            self._stops.decide()
 
     def _on_tick(self, now: float) -> None:
         if now - self._pinged > _PING_S and not self._is_leaving:
             self._pinged = now
             self._calls.post(dict.fromkeys(self.alive & self.welcomes.keys(), m.Ping()))
-        if self._pause_until is not None and now > self._pause_until:
-            self._pause_until = None
-            with self._lock:
-                if not self._is_announced():
-                    self._calls.post(dict.fromkeys(self.alive - self.stopped, m.Pause()))
-        self._decide()
+        self._stops.on_tick(now)
 
     def _tell(self, change: Change) -> None:
         for callback in self._callbacks:
             callback(change)
-
-    # ---- deciding -----------------------------------------------------------------------------------------------
-
-    def _is_announced(self) -> bool:
-        meetings = self._rendezvous.meetings
-        return bool(meetings) and all(meeting.is_announced for meeting in meetings)
-
-    def _is_all_at_one_point(self) -> bool:
-        with self._lock:
-            return self.stopped == self.alive and len(self._rendezvous.meetings) == 1
-
-    def _decide(self) -> None:
-        announced: list[Meeting] = []
-        with self._lock:
-            expected = {
-                rule.id: frozenset(rank for rank, matches in rule.matches.items() if matches)
-                for rule in self.rules.values()
-                if isinstance(rule.breakpoint, ModuleBreakpoint)
-            }
-            for decision in self._rendezvous.decide(expected, self.alive, time.monotonic()):
-                meeting = decision.meeting
-                if isinstance(decision, Announce) and meeting.rule == STANCE_RULE:
-                    self._apply_stance(meeting)
-                elif isinstance(decision, Announce) and self._is_to_be_shown(meeting):
-                    announced.append(meeting)
-                else:
-                    self._release(meeting.stops)
-            if announced:
-                self._pause_until = None
-                self._num_announced += 1
-                self._stopped.notify_all()
-        if announced:
-            self._tell(StopAnnounced(self.report()))
-
-    def _is_to_be_shown(self, meeting: Meeting) -> bool:
-        rule = self.rules.get(meeting.rule)
-        if rule is None or meeting.is_late:
-            return True
-        rule.num_hits += 1
-        if rule.ignore_count > 0:
-            rule.ignore_count -= 1
-            return False
-        if rule.is_temporary:
-            del self.rules[rule.id]
-            self._calls.post(dict.fromkeys(self.alive, m.Remove(id=rule.id)))
-        return True
-
-    def _drop_passing_rules(self, keep: int | None) -> None:
-        """What steps, pauses and calls to a point have left installed ends when the ranks go on."""
-        for rule in (PAUSE_RULE, STEP_RULE, POINT_RULE):
-            if rule != keep:
-                self._calls.post(dict.fromkeys(self.alive, m.Remove(id=rule)))
-
-    def _want_stance(self, stance: str) -> None:
-        """All ranks change how compiled code runs at one step: now if they stand together, else at a boundary."""
-        self._stance = stance
-        if self._is_all_at_one_point():
-            self.ask(m.SetCompileStance(stance=stance), self.alive)
-            return
-        self._rendezvous.arm(STANCE_RULE, {})
-        gathered = self.ask(m.Install(breakpoint=BoundaryRule(id=STANCE_RULE)), self.alive)
-        clocks = {rank: r.clock for rank, r in gathered.replies.items() if isinstance(r, m.Installed)}
-        with self._lock:
-            self._rendezvous.arm(STANCE_RULE, clocks)
-
-    def _apply_stance(self, meeting: Meeting) -> None:
-        ranks = frozenset(meeting.stops)
-        self._calls.post(dict.fromkeys(ranks, m.Remove(id=STANCE_RULE)))
-        self._calls.post(dict.fromkeys(ranks, m.SetCompileStance(stance=self._stance)))
-        self._release(dict(meeting.stops))

@@ -84,7 +84,7 @@ def run_job(
         print(f"---- log of {name}\n{job.log}")
         raise
     finally:
-        _end(process, job.pids)
+        _end(job)
 
 
 def find_ranks(launcher_pid: int) -> dict[int, int]:
@@ -104,24 +104,21 @@ def find_ranks(launcher_pid: int) -> dict[int, int]:
     return found
 
 
-def _end(process: subprocess.Popen[bytes], pids: Mapping[int, int]) -> None:
-    if process.poll() is None:
-        process.terminate()
+def _end(job: Job) -> None:
+    if job.process.poll() is None:
+        job.process.terminate()
         try:
-            process.wait(5)
+            job.process.wait(5)
         except subprocess.TimeoutExpired:
-            process.kill()
-    for pid in pids.values():
-        if _is_ours(pid, process.pid):
-            os.kill(pid, signal.SIGKILL)
-    process.wait()
-
-
-def _is_ours(pid: int, session: int) -> bool:
-    try:
-        return os.getsid(pid) == session or (os.getsid(pid) == pid and os.getpgid(pid) == session)
-    except ProcessLookupError:
-        return False
+            job.process.kill()
+    job.process.wait()
+    mark = f"DISTDBG_RUNTIME_DIR={job.env['DISTDBG_RUNTIME_DIR']}".encode()
+    for pid in job.pids.values():  # a rank may outlive its launcher; the pid may be somebody else's by now
+        try:
+            if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                os.kill(pid, signal.SIGKILL)
+        except OSError:
+            continue
 
 
 def line_of(name: str, mark: str) -> int:
