@@ -1,21 +1,21 @@
 """Every error that distdbg raises on purpose. The message is what the user reads: no traceback of ours is ever shown.
 
-    DistdbgError
-    ├── UsageError              the request was invalid: an unknown word, a bad number, a name that matches nothing
-    │   ├── UnknownName         no module, tensor or rank of that name; carries the nearest ones
-    │   └── AmbiguousName       several match where one is needed; carries them
-    ├── RefusedError            the request was valid and would have harmed the job
-    │   └── WouldDeadlock       an expression would issue a collective on only some of a group's ranks
-    ├── NotStoppedError         the command needs a stopped rank
-    ├── EvaluationError         the user's expression raised; the message is its own traceback's last lines
-    ├── AttachError             there is no way in; the job was not touched
-    │   ├── NoJob               no job, or several and none chosen
-    │   ├── NotPermitted        the kernel forbids it
-    │   ├── NotPython           no Python interpreter in that process
-    │   ├── NotDistributed      Python, and no torch.distributed process group in it
-    │   ├── ProcessGone         it ended before or while attaching
-    │   └── InjectionFailed     everything was permitted and the agent did not come up
-    └── RankLost                a rank went away while attached
+DistdbgError
+├── UsageError              the request was invalid: an unknown word, a bad number, a name that matches nothing
+│   ├── UnknownName         no module, tensor or rank of that name; carries the nearest ones
+│   └── AmbiguousName       several match where one is needed; carries them
+├── RefusedError            the request was valid and would have harmed the job
+│   └── WouldDeadlock       an expression would issue a collective on only some of a group's ranks
+├── NotStoppedError         the command needs a stopped rank
+├── EvaluationError         the user's expression raised; the message is its own traceback's last lines
+├── AttachError             there is no way in; the job was not touched
+│   ├── NoJob               no job, or several and none chosen
+│   ├── NotPermitted        the kernel forbids it
+│   ├── NotPython           no Python interpreter in that process
+│   ├── NotDistributed      Python, and no torch.distributed process group in it
+│   ├── ProcessGone         it ended before or while attaching
+│   └── InjectionFailed     everything was permitted and the agent did not come up
+└── RankLost                a rank went away while attached
 """
 
 from __future__ import annotations
