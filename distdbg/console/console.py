@@ -29,7 +29,8 @@ class Console:
     """The state that lines share: settings, aliases, history, whether to leave and with which exit status.
 
     `prefix` are the ranks of `@RANKS` while such a line runs; `read_more` reads the next line of a command that takes
-    several (`commands ... end`).
+    several (`commands ... end`). `rule_commands` outlive a temporary breakpoint. `pending` are the stops that nobody
+    waited for whose commands are to run before the next line; `wake` tells a prompt, which then shows them too.
     """
 
     def __init__(self, session: Session, output: Output, settings: Settings | None = None) -> None:
@@ -48,6 +49,9 @@ class Console:
         self.is_waiting = False
         self.exit_status = 0
         self.announced = {(rank, state.stop.hit) for rank, state in session.states.items() if state.stop}
+        self.rule_commands: dict[int, list[str]] = {}
+        self.pending: deque[StopAnnounced] = deque()
+        self.wake: Callable[[], None] | None = None
         self.read_more: Callable[[str], str] | None = None
         self.confirm: Callable[[str], bool] = lambda question: True
         self._locals: tuple[object, list[str]] = (None, [])
@@ -58,14 +62,33 @@ class Console:
 
     def run(self, line: str) -> bool:
         """Run one line and the commands of the breakpoints it stops at; False when something failed."""
-        waiting = deque([line])
+        self._run_pending()
+        self._remember(line)
+        return self._run_all([line])
+
+    def _run_all(self, lines: Iterable[str]) -> bool:
+        waiting = deque(lines)
         is_fine = True
         while waiting and not self.is_done:
             report = self._run_one(waiting.popleft())
             is_fine = is_fine and report is not None and report.error is None
             if report is not None and report.stop is not None:
-                waiting.extendleft(reversed(self._own_commands(report)))
+                waiting.extendleft(reversed(self._own_commands(report.stop)))
         return is_fine
+
+    def _run_pending(self) -> None:
+        """The commands of breakpoints that have stopped the job while no command waited for it."""
+        while self.pending and not self.is_done:
+            stop = self.pending.popleft()
+            if self.wake is not None:
+                self.output.change(stop, is_awaited=False)
+            self._run_all(self._own_commands(stop.report))
+
+    def _remember(self, line: str) -> None:
+        line = line.strip()
+        if line and not line.startswith("#"):
+            self.history.append(line)
+            self.last_line = line
 
     def run_script(self, lines: Iterable[str]) -> bool:
         """Run lines up to the first failure; `-` before a command ignores its failure. False when one failed."""
@@ -118,8 +141,6 @@ class Console:
         line = line.strip()
         if not line or line.startswith("#"):
             return Report()
-        self.history.append(line)
-        self.last_line = line
         try:
             report = self.evaluate(line)
         except KeyboardInterrupt:
@@ -156,11 +177,9 @@ class Console:
             raise UsageError("A command is missing after @RANKS: @tp=1 print x.shape.")
         return parse_ranks(match[1], self.session.context()), match[2]
 
-    def _own_commands(self, report: Report) -> list[str]:
-        stop = report.stop
-        ids = [each.stop.breakpoint for each in stop.clusters] if stop else []
-        rules = [self.session.rules[id] for id in dict.fromkeys(ids) if id is not None and id in self.session.rules]
-        return [line for rule in rules for line in rule.commands]
+    def _own_commands(self, stop: StopReport) -> list[str]:
+        ids = dict.fromkeys(each.stop.breakpoint for each in stop.clusters)
+        return [line for id in ids if id is not None for line in self.rule_commands.get(id, ())]
 
     # ---- what happens meanwhile ----
 
@@ -172,6 +191,11 @@ class Console:
         if isinstance(change, StopAnnounced):
             is_awaited = self.is_waiting or self.is_announced(change.report)
             self.note_announced(change.report)
+            if not is_awaited and self._own_commands(change.report):
+                self.pending.append(change)
+                if self.wake is not None:
+                    self.wake()
+                    return
         with contextlib.suppress(OSError):  # nobody reads our output any more: not the connection's business
             self.output.change(change, is_awaited=is_awaited)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.application import Application
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, ThreadedCompleter
 from prompt_toolkit.document import Document
@@ -98,9 +101,10 @@ def run_prompt(console: Console, prompt: PromptSession[str] | None = None) -> No
     more: PromptSession[str] = PromptSession(history=InMemoryHistory(), input=prompt.input, output=prompt.output)
     console.read_more = lambda words: str(more.prompt(words))
     console.confirm = lambda question: _confirm(more, question)
-    for line in _lines(prompt):
+    console.wake = lambda: _wake(prompt)
+    for line in _lines(console, prompt):
         try:
-            console.run(line or _repeated(console))
+            console.run(line)
         except KeyboardInterrupt:  # between two lines of a breakpoint's commands
             console.output.note("Interrupted.")
         except EOFError:
@@ -109,17 +113,47 @@ def run_prompt(console: Console, prompt: PromptSession[str] | None = None) -> No
             break
 
 
-def _lines(prompt: PromptSession[str]) -> Iterator[str]:
+def _lines(console: Console, prompt: PromptSession[str]) -> Iterator[str]:
+    """What is typed; in between, empty lines that only run the commands of a stop that has come meanwhile."""
+    line: str | _Woken | None
+    typed = Document()
     while True:
+        while console.pending:
+            yield ""
         try:
             # Only while typing: what a command prints needs no redrawing, and a pager wants the real terminal.
             with patch_stdout(raw=True):
-                line = prompt.prompt()
+                line = prompt.prompt(default=typed)
         except KeyboardInterrupt:
-            continue
+            line = None
         except EOFError:
             return
-        yield line.strip()
+        finally:
+            prompt.app.erase_when_done = False
+        typed = line.typed if isinstance(line, _Woken) else Document()
+        if isinstance(line, str):
+            yield line.strip() or _repeated(console)
+
+
+@dataclass(frozen=True)
+class _Woken:
+    """The prompt was left for the commands of a breakpoint; `typed` comes back afterwards."""
+
+    typed: Document
+
+
+def _wake(prompt: PromptSession[str]) -> None:
+    """Leave the prompt, from any thread; where it is not open, it looks before it opens."""
+    app: Application[Any] = prompt.app
+
+    def leave() -> None:
+        if app.is_running and not app.is_done:
+            app.erase_when_done = True
+            app.exit(result=_Woken(prompt.default_buffer.document))
+
+    if app.loop is not None and app.is_running:
+        with contextlib.suppress(RuntimeError):  # the loop has been closed: the line was entered just now
+            app.loop.call_soon_threadsafe(leave)
 
 
 def _repeated(console: Console) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from distdbg.client.state import StopReport
+from distdbg.client.stops import STEP_RULE
 from distdbg.console.announce import stop_data, stop_view
 from distdbg.console.report import Report
-from distdbg.errors import NotStoppedError, RankLost
+from distdbg.errors import NotStoppedError, RankLost, UsageError
 from distdbg.reporters.view import Span, text
 from distdbg.schema.ranks import Ranks, format_ranks
 
@@ -40,6 +41,23 @@ def wait_for_stop(console: Console) -> Report:
     if left:
         raise KeyboardInterrupt  # wait() left early because of Ctrl-C
     return _report_end(console)
+
+
+def step_times(console: Console, how: str, count: int) -> Report:
+    """Step `count` times; a stop that is not the step's own ends it."""
+    if count < 1:
+        raise UsageError("N is at least 1.")
+    stops_in_focus(console)
+    while True:
+        console.session.step(how)
+        report = wait_for_stop(console)
+        count -= 1
+        if not count or report.stop is None or not _is_whole_step(report.stop):
+            return report
+
+
+def _is_whole_step(stop: StopReport) -> bool:
+    return not stop.others and all(each.stop.rule == STEP_RULE for each in stop.clusters)
 
 
 def _report_end(console: Console) -> Report:

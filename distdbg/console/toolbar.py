@@ -46,7 +46,8 @@ class Toolbar:
         return " " + self._joint.join(parts)
 
     def _rate(self, now: float, iteration: int, is_running: bool) -> float:
-        if not is_running or (self._seen and iteration < self._seen[-1][1]):
+        # An iteration of 0 may only mean that no rank has told its own yet.
+        if not is_running or (self._seen and (iteration < self._seen[-1][1] or not self._seen[-1][1])):
             self._seen.clear()
         if not self._seen or iteration != self._seen[-1][1]:
             self._seen.append((now, iteration))

@@ -16,8 +16,8 @@ from distdbg.reporters.view import text
 def commands(console: Console, id: RuleId | None = None) -> Report:
     """Run lines whenever a breakpoint has stopped the job.
      ID is that of the newest breakpoint when it is not given. Type the lines, then end. No lines take
-    the commands away. They run when a command such as continue meets the stop; a continue among them
-    goes on by itself.
+    the commands away. They also run when the stop comes while you type; a continue among them goes on
+    by itself.
 
         commands 1
         print loss.item()
@@ -35,6 +35,7 @@ def commands(console: Console, id: RuleId | None = None) -> Report:
     while (line := _read(console)) != "end":
         lines.append(line)
     rule.commands[:] = lines
+    console.rule_commands[id] = rule.commands
     outcome = f"runs {plural(len(lines), 'line')} at each stop" if lines else "runs nothing at its stops"
     return Report(text(f"Breakpoint {id} {outcome}"), [(console.session.focus, rule_data(rule))])
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from distdbg.console.console import Console
 from distdbg.console.registry import command
 from distdbg.console.report import Report
-from distdbg.console.stopping import stops_in_focus, wait_for_stop
+from distdbg.console.stopping import step_times
 
 
 @command("next", aliases=("n",), family="run", is_repeated=True)
-def next(console: Console) -> Report:
-    """Go on to the next module, past the children of the current one."""
-    stops_in_focus(console)
-    console.session.step("next")
-    return wait_for_stop(console)
+def next(console: Console, count: int = 1) -> Report:
+    """Go on to the next module, past the children of the current one.
+
+    next N does so N times, unless a breakpoint stops it before.
+    """
+    return step_times(console, "next", count)

@@ -16,10 +16,11 @@ from distdbg.schema.tensor import Tensor
 
 
 @command("placements", aliases=("pl",), family="look")
-def placements(console: Console, name: TensorName) -> Report:
+def placements(console: Console, name: TensorName = "*") -> Report:
     """Show how tensors lie on the mesh.
     NAME is a parameter, a glob, a module (all of its parameters), input, output or an expression. Ranks
-    with equal local shapes share a row. Nothing is communicated and no value is read.
+    with equal local shapes share a row. Nothing is communicated and no value is read. Without NAME all
+    parameters and buffers are shown.
 
         placements layer.0.attention
         placements *.weight

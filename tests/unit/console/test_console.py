@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from distdbg.client.state import RankWasLost, StopAnnounced
+from distdbg.client.stops import STEP_RULE
 from distdbg.console import batch
 from distdbg.console.console import Console
 from distdbg.errors import DistdbgError
@@ -30,6 +31,35 @@ def test_a_breakpoint_runs_its_own_commands(console: Console, screen: Screen, se
     shown = screen("break emb", "commands 1", "continue", "continue")
     assert shown.count("● stopped 0-3") == 2
     assert shown.count("0-3   4.85") == 2
+
+
+def test_the_commands_of_a_stop_that_nobody_awaits_run_before_the_next_line(
+    console: Console, screen: Screen, session: Any
+) -> None:
+    session.answers[m.Evaluate] = lambda rank, request: m.Evaluated(repr="4.85")
+    lines = iter(["print loss", "end"])
+    console.read_more = lambda prompt: next(lines)
+    screen("tbreak emb", "commands 1")
+    session.delete_rule(1)  # as a temporary one is when it stops
+    console.hear(StopAnnounced(session.stop(frames=(), inputs=())))
+    assert screen("status").splitlines()[:2] == [
+        "● stopped 0-3 · iteration 42 · forward layer.0.attention · breakpoint 1",
+        "0-3   4.85",
+    ]
+    assert console.last_line == "status"  # what an empty line repeats is what was typed
+    assert "4.85" not in screen("status")
+
+
+def test_step_n_steps_n_times_unless_a_breakpoint_stops_it(console: Console, screen: Screen, stopped: Any) -> None:
+    step = {"breakpoint": None, "rule": STEP_RULE}
+    stopped.stops = [stopped.stop(hit=hit, **step) for hit in (2, 3, 4)]
+    assert screen("step 3").count("● stopped") == 1
+    assert stopped.did == ["step", "wait"] * 3
+    stopped.did.clear()
+    stopped.stops = [stopped.stop(hit=5, **step), stopped.stop(hit=6)]
+    assert "breakpoint 1" in screen("next 5")
+    assert stopped.did == ["next", "wait"] * 2
+    assert screen("step 0").startswith("N is at least 1.")
 
 
 def test_a_stop_is_shown_once(console: Console, screen: Screen, session: Any) -> None:

@@ -12,9 +12,11 @@ from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
+from distdbg.client.state import StopAnnounced
 from distdbg.console.console import Console
 from distdbg.console.prompt import history_path, make_prompt, open_history, run_prompt
 from distdbg.console.toolbar import Toolbar
+from distdbg.schema import message as m
 
 
 @pytest.fixture
@@ -60,6 +62,31 @@ def test_several_lines_for_a_breakpoint(type_keys: Any, session: Any) -> None:
     assert session.rules[1].commands == ["where"]
 
 
+def test_a_stop_while_typing_runs_its_commands_and_the_line_comes_back(
+    console: Console, keys: PipeInput, session: Any, capsys: Any
+) -> None:
+    session.answers[m.Evaluate] = lambda rank, request: m.Evaluated(repr="4.85")
+    prompt = make_prompt(console, InMemoryHistory(), input=keys, output=DummyOutput())
+    seen: list[str] = []
+
+    def stop(_: Any) -> None:
+        if prompt.default_buffer.text != "focus ":
+            return
+        seen.append(prompt.default_buffer.text)
+        if len(seen) == 1:
+            console.hear(StopAnnounced(session.stop(frames=(), inputs=())))
+        else:
+            keys.send_text("1\r\x04")
+
+    prompt.app.after_render += stop
+    keys.send_text("break emb\rcommands\rprint loss\rend\rfocus ")
+    run_prompt(console, prompt)
+    assert capsys.readouterr().out.endswith(
+        "● stopped 0-3 · iteration 42 · forward layer.0.attention · breakpoint 1\n0-3   4.85\nfocus 1\n"
+    )
+    assert session.focus == {1}
+
+
 def test_delete_asks(console: Console, session: Any, type_keys: Any) -> None:
     type_keys("break emb\rbreak emb\rdelete\rn\rq\r")
     assert len(session.rules) == 2
@@ -68,8 +95,9 @@ def test_delete_asks(console: Console, session: Any, type_keys: Any) -> None:
 
 def test_toolbar(console: Console, session: Any) -> None:
     toolbar = Toolbar(console)
+    assert toolbar.draw(9.5) == " 8f3a train.py │ 4 running │ iteration 0 │ focus all"
     for state in session.states.values():
-        state.iteration = 41
+        state.iteration = 41  # the first that the ranks tell: nothing is known of its rate
     assert toolbar.draw(10.0) == " 8f3a train.py │ 4 running │ iteration 41 │ focus all"
     session.states[0].iteration = 43
     session.states[3].status = "lost"
