@@ -14,10 +14,10 @@ from pathlib import Path
 
 from distdbg import errors
 from distdbg.client.inject import inject
-from distdbg.client.process import Job, RankProcess, find_jobs, resolve_pid
+from distdbg.client.process import Job, RankProcess, find_jobs, find_torch_children, resolve_pid
 from distdbg.client.procfs import describe_user, read_status
 from distdbg.client.session import JobSummary, Session
-from distdbg.errors import AttachError, InjectionFailed, NoJob, NotPermitted, ProcessGone, UsageError
+from distdbg.errors import AttachError, InjectionFailed, NoJob, NotDistributed, NotPermitted, ProcessGone, UsageError
 from distdbg.schema.message import Hello, Welcome
 from distdbg.schema.ranks import RankContext, Ranks, format_ranks, parse_ranks
 from distdbg.wire.runtime import Record, read_records, remove_traces, runtime_dir
@@ -289,6 +289,10 @@ def _failure_of(record: Record) -> AttachError:
     error = getattr(errors, kind, InjectionFailed)
     if not issubclass(error, AttachError):
         return InjectionFailed(f"The agent did not come up in pid {record.pid}: {record.error}")
+    children = find_torch_children(record.pid) if error is NotDistributed else []
+    if children:
+        pids = " ".join(f"--pid {pid}" for pid in children)
+        text += f"\nIf the ranks are its children (mp.spawn), name them: python -m distdbg attach {pids}"
     return error(text)
 
 

@@ -7,6 +7,7 @@ tells its rank.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections import defaultdict
@@ -105,6 +106,17 @@ def resolve_pid(pid: int, jobs: Iterable[Job], proc: str = procfs.PROC) -> Job:
         raise AmbiguousName(f"{len(below)} jobs run below pid {pid}: name one of {', '.join(sorted(below))}.")
     process = _read_unranked(pid, proc)
     return Job(_job_id(process), (process,), (process.launcher_pid,))
+
+
+def find_torch_children(pid: int, proc: str = procfs.PROC) -> list[int]:
+    """Children of `pid` that are Python processes with torch in them: what mp.spawn starts, or DataLoader workers."""
+    found = []
+    for child in procfs.list_pids(proc):
+        with contextlib.suppress(OSError):
+            if procfs.read_status(child, proc).parent_pid == pid:
+                process = _read_process(child, {}, proc)
+                found += [child] if process.is_python and process.has_torch else []
+    return found
 
 
 def _read_unranked(pid: int, proc: str) -> RankProcess:
