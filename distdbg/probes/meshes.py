@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 from distdbg.probes.context import Context
 from distdbg.probes.device import quiet
 from distdbg.probes.registry import probe
-from distdbg.probes.scan import Scan
 from distdbg.probes.tensor import axes_of, ranks_of
 from distdbg.schema.message import ListMeshes, Meshes
 from distdbg.schema.tensor import Mesh
@@ -22,9 +22,15 @@ def list_meshes(request: ListMeshes, context: Context) -> Meshes:
 
 
 def find_meshes() -> list[Any]:
-    """Every live DeviceMesh; none in a process that never imported it."""
+    """Every live DeviceMesh; none in a process that never imported it.
+
+    An instance refers to its class, so the collector finds it without a list of all objects, which would cost the
+    rank megabytes at each attach.
+    """
     module = sys.modules.get("torch.distributed.device_mesh")
-    return [] if module is None else Scan(module.DeviceMesh).on_heap()
+    if module is None:
+        return []
+    return [found for found in gc.get_referrers(module.DeviceMesh) if type(found) is module.DeviceMesh]
 
 
 def describe_meshes(meshes: Iterable[Any]) -> tuple[Mesh, ...]:
