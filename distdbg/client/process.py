@@ -84,7 +84,8 @@ def find_jobs(proc: str = procfs.PROC) -> list[Job]:
     """The jobs with a rank on this host, oldest first: the user's own, or everybody's for root."""
     marked = _Marked(proc)
     for pid in procfs.list_pids(proc):
-        marked.read(pid)
+        if pid != os.getpid() or proc != procfs.PROC:  # in a pod we may have a rank's environment ourselves
+            marked.read(pid)
     return sorted(_group(marked.find_ranks()), key=lambda job: (job.started, job.id))
 
 
@@ -156,7 +157,9 @@ class _Marked:
         try:
             environ = procfs.read_environ(pid, self._proc)
             if _number(environ, "RANK") is not None and _number(environ, "WORLD_SIZE") is not None:
-                self._processes[pid] = _read_process(pid, environ, self._proc)
+                process = _read_process(pid, environ, self._proc)
+                if process.script != "distdbg":  # another console
+                    self._processes[pid] = process
         except OSError:
             return
 
