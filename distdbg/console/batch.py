@@ -69,7 +69,11 @@ def finish(console: Console) -> int:
     """Detach if nobody has yet; the exit status."""
     if not console.is_done:
         try:
-            leave(console)
+            report = leave(console)
+            if console.is_interactive:
+                console.output.result("quit", report)
+            elif report.error is not None:
+                raise report.error
         except DistdbgError as error:
             console.fail("detach", error)
     return console.exit_status

@@ -94,6 +94,11 @@ def tensor_clusters(found: ByName, describe: object) -> list[tuple[Ranks, object
     return [(cluster.ranks, cluster.answer) for cluster in merge(by_rank.items())]
 
 
+def is_outside(tensor: Tensor) -> bool:
+    """Whether this rank is not in the tensor's mesh and so holds none of it."""
+    return bool(tensor.placements) and tensor.coordinate is None
+
+
 def title_of(tensor: Tensor) -> tuple[str | Span, ...]:
     """`DTensor f32[36, 36] on dp=2 x tp=2, dp=_S(0, 2) tp=S(0)`."""
     if not tensor.placements:
@@ -109,15 +114,18 @@ def job_axes(console: Console) -> tuple[str, ...]:
     return console.session.context().axes
 
 
-def layout_hints(console: Console, tensor: Tensor) -> list[str]:
+def layout_hints(console: Console, members: dict[int, Tensor]) -> list[str]:
     """What the placements mean that one could miss."""
     hints: list[str] = []
+    tensor = next(iter(members.values()))
     if not tensor.placements:
         return hints
     for axis, placement in zip(tensor.axes, tensor.placements, strict=True):
         if placement.startswith("P"):
             how = placement[placement.find("(") + 1 : -1] or "sum"
             hints.append(f"partial on {axis}: the value is the {how} of what the {axis} ranks hold")
+    if any(is_outside(each) for each in members.values()):
+        return hints
     for axis in job_axes(console):
         if axis not in tensor.axes and not _covers(console, tensor, axis):
             hints.append(f"not on {axis}: each {axis} rank should hold the same; inspect shows their fingerprints")

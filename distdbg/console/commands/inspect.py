@@ -8,10 +8,10 @@ from distdbg.console.console import Console
 from distdbg.console.registry import command
 from distdbg.console.report import Report
 from distdbg.console.syntax import TensorName
-from distdbg.console.tensors import ask_tensors, inspected_data, layout_hints, tensor_clusters, title_of
+from distdbg.console.tensors import ask_tensors, inspected_data, is_outside, layout_hints, tensor_clusters, title_of
 from distdbg.reporters import shape
 from distdbg.reporters.units import number
-from distdbg.reporters.view import Cell, Column, Span, Table, Text, View, ranks_span, stack
+from distdbg.reporters.view import Cell, Column, Span, Table, Text, View, ranks_span, stack, text
 from distdbg.schema.ranks import Ranks
 from distdbg.schema.tensor import Tensor
 
@@ -31,6 +31,8 @@ def inspect(console: Console, name: TensorName) -> Report:
     views: list[View] = []
     for fqn, members in found.items():
         views.append(_view(console, fqn if len(found) > 1 or fqn != name else "", members))
+        if any("in flight" in tensor.note for tensor in members.values()):
+            views.append(text(f"print {fqn}.sum() waits for it on all ranks; then its values are there"))
     return report_answers(stack(*views), gathered, tensor_clusters(found, inspected_data))
 
 
@@ -43,7 +45,7 @@ def _view(console: Console, fqn: str, members: dict[int, Tensor]) -> View:
         head.add(*name, *title_of(tensor), *_facts(tensor), *ranks)
     if any(tensor.live for tensor in members.values()):
         head.add(Span("live: read while the rank runs, values may be of different iterations", "outlier"))
-    below = Text(list(layout_hints(console, next(iter(members.values())))))
+    below = Text(list(layout_hints(console, members)))
     return stack(head, _table(members), below)
 
 
@@ -73,10 +75,9 @@ def _table(members: dict[int, Tensor]) -> Table:
         table.add(
             ranks_span(cluster.ranks),
             _coordinate(members, cluster.ranks) if has_mesh else "",
-            shape.shape(tensor.local_shape if tensor.placements else tensor.local_shape or tensor.shape),
+            "none" if is_outside(tensor) else shape.shape(tensor.local_shape or (() if has_mesh else tensor.shape)),
             shape.shape(tensor.offset) if has_mesh and tensor.coordinate is not None else "",
-            *number_cells(tensor),
-            _short(tensor.fingerprint),
+            *(() if is_outside(tensor) else (*number_cells(tensor), _short(tensor.fingerprint))),
         )
     return table
 
@@ -91,7 +92,7 @@ def number_cells(tensor: Tensor) -> tuple[Cell, ...]:
 
 
 def _row_identity(tensor: Tensor) -> object:
-    return (tensor.local_shape, tensor.offset, tensor.fingerprint, repr(tensor.stats), tensor.coordinate is None)
+    return (tensor.local_shape, tensor.offset, tensor.fingerprint, repr(tensor.stats), is_outside(tensor))
 
 
 def _coordinate(members: dict[int, Tensor], ranks: Ranks) -> str:

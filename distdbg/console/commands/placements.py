@@ -8,7 +8,7 @@ from distdbg.console.console import Console
 from distdbg.console.registry import command
 from distdbg.console.report import Report
 from distdbg.console.syntax import TensorName
-from distdbg.console.tensors import ByName, ask_tensors, layout_hints, tensor_clusters, tensor_data
+from distdbg.console.tensors import ByName, ask_tensors, is_outside, layout_hints, tensor_clusters, tensor_data
 from distdbg.reporters import shape
 from distdbg.reporters.units import size
 from distdbg.reporters.view import Column, Span, Table, Text, ranks_span, stack
@@ -60,8 +60,7 @@ def _table(found: ByName, name: str) -> Table:
 
 
 def _row_identity(tensor: Tensor) -> object:
-    is_outside = bool(tensor.placements) and tensor.coordinate is None
-    return (tensor.shape, tensor.dtype, tensor.axes, tensor.placements, tensor.local_shape, is_outside)
+    return (tensor.shape, tensor.dtype, tensor.axes, tensor.placements, tensor.local_shape, is_outside(tensor))
 
 
 def _head(tensor: Tensor, axes: list[str]) -> list[str | Span]:
@@ -74,13 +73,13 @@ def _head(tensor: Tensor, axes: list[str]) -> list[str | Span]:
 
 
 def _local(tensor: Tensor) -> str:
-    if tensor.placements and tensor.coordinate is None:
+    if is_outside(tensor):
         return "none"
     return shape.shape(tensor.local_shape if tensor.placements else tensor.local_shape or tensor.shape)
 
 
 def _remark(tensor: Tensor) -> Span:
-    if tensor.placements and tensor.coordinate is None:
+    if is_outside(tensor):
         return Span(" outside the mesh", "outlier")
     if tensor.placements and 0 in tensor.local_shape and 0 not in tensor.shape:
         return Span(" empty", "outlier")
@@ -121,7 +120,7 @@ def _shared_prefix(names: list[str], typed: str) -> str:
 
 def _hints(console: Console, found: ByName) -> Text:
     """One line per hint; with several tensors only those that all share."""
-    hints = [layout_hints(console, next(iter(members.values()))) for members in found.values()]
+    hints = [layout_hints(console, members) for members in found.values()]
     common = [hint for hint in hints[0] if all(hint in each for each in hints)] if hints else []
     view = Text()
     _add_notes(view, found)

@@ -39,7 +39,7 @@ def shards(console: Console, name: TensorName) -> Report:
         below.add("outside the mesh: ", ranks_span(layout.outside, "outlier"))
     if not tensor.placements:
         below.add("plain: each rank holds its own whole copy")
-    below.lines += layout_hints(console, tensor)
+    below.lines += layout_hints(console, tensors)
     view = stack(head, *draw_layout(layout, tensor, width), below)
     return report_answers(view, gathered, tensor_clusters({tensor.fqn: tensors}, tensor_data))
 
@@ -96,12 +96,10 @@ def _cell(layout: Layout, box: Box) -> Cell:
 
 
 def _axes(tensor: Tensor, dim: int) -> str:
-    """The mesh axes that shard a dim: `dp tp`."""
-    return " ".join(
-        axis
-        for axis, word in zip(tensor.axes, tensor.placements, strict=False)
-        if shape.sharded_dim(word, len(tensor.shape)) == dim
-    )
+    """The mesh axes that shard a dim, the outer cut first: `dp tp`; a strided shard is cut inside the later ones."""
+    placed = zip(tensor.placements, tensor.axes, strict=False)
+    found = [(word, axis) for word, axis in placed if shape.sharded_dim(word, len(tensor.shape)) == dim]
+    return " ".join(axis for _, axis in sorted(found, key=lambda each: each[0].startswith("_")))
 
 
 def _list(layout: Layout) -> Table:

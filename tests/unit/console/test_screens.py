@@ -127,7 +127,7 @@ def test_shards_along_one_dim(screen: Screen) -> None:
         screen("shards layer.0.attention.wq.weight", "shards emb.weight"),
         """
         f32[36, 36]  dp=_S(0, 2) tp=S(0)
-        dim 0 · dp tp
+        dim 0 · tp dp
         0         9        18        27        36
         ┌─────────┬─────────┬─────────┬─────────┐
         │    0    │    2    │    1    │    3    │
