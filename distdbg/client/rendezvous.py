@@ -83,6 +83,7 @@ class Rendezvous:
         # rule id -> rank -> its clock just after the rule was installed there while ranks ran
         self._armed_at: dict[int, dict[int, Clock]] = {}
         self._num_retries: dict[int, int] = {}
+        self._seen_at: dict[int, Clock] = {}  # rank -> the clock of its last stop
 
     def arm(self, rule: int, clocks: Mapping[int, Clock]) -> None:
         """A rule was installed while ranks ran: until all have met at it once, some may have passed it unseen."""
@@ -99,6 +100,7 @@ class Rendezvous:
             meeting = Meeting(key, stop.rule, now)
             self.meetings.append(meeting)
         meeting.stops[rank] = stop
+        self._seen_at[rank] = stop.clock
         if meeting.is_announced:
             meeting.is_announced, meeting.is_late = False, True
         return meeting
@@ -154,7 +156,9 @@ class Rendezvous:
         for meeting in self.meetings:  # parked elsewhere: that is where it is
             if rank in meeting.stops:
                 return meeting.stops[rank].clock
-        return self._armed_at[rule].get(rank, {})
+        armed = self._armed_at[rule].get(rank, {})
+        seen = self._seen_at.get(rank, {}) if armed else {}  # let go since then: it is at least there
+        return {group: max(count, seen.get(group, 0)) for group, count in armed.items()}
 
 
 def meeting_key(stop: Stop) -> str:
