@@ -45,7 +45,7 @@ def breakpoint() -> None:
         from distdbg.agent import bootstrap
 
         frame = sys._getframe(1)
-        bootstrap.start(is_prepared=True)
+        bootstrap.start()
         if bootstrap.is_attached():
             bootstrap.call_breakpoint(frame)
             return
@@ -73,7 +73,7 @@ def _start_prepared() -> None:
     try:
         from distdbg.agent import bootstrap
 
-        bootstrap.start(is_prepared=True)
+        bootstrap.start()
     except Exception as error:
         _complain("not listening", error)
 

@@ -49,12 +49,17 @@ class _Agent:
             started=time.time(),
             is_prepared=is_prepared,
         )
+        self.thread = threading.current_thread()
         write_record(directory, record)
-        self.thread = threading.Thread(target=self._run, name="distdbg-agent", daemon=True)
-        self.thread.start()
         atexit.register(self.leave)
 
-    def _run(self) -> None:
+    def run_in_background(self) -> None:
+        """Serve on a thread of its own."""
+        self.thread = threading.Thread(target=self.run, name="distdbg-agent", daemon=True)
+        self.thread.start()
+
+    def run(self) -> None:
+        """Serve on this thread until the agent is told, or has reason, to leave."""
         global _agent
         try:
             self.server.serve()
@@ -71,27 +76,51 @@ class _Agent:
             self.thread.join(timeout=1.0)
 
 
-def start(is_prepared: bool = True, directory: str | None = None) -> None:
+def load() -> None:
+    """Import all that an agent is made of; a process that cannot have one stays light."""
+    if _is_distributed():
+        import distdbg.agent.server  # noqa: F401
+
+
+def start() -> None:
     """Start this rank's agent, if it has none; raises NotDistributed where there is no process group yet."""
+    agent = _bring_up(runtime_dir(), is_prepared=True)
+    if agent is not None:
+        agent.run_in_background()
+
+
+def _is_distributed() -> bool:
+    distributed = sys.modules.get("torch.distributed")
+    return distributed is not None and distributed.is_available() and distributed.is_initialized()
+
+
+def serve_injected(directory: str) -> None:
+    """What the injected lines call on a thread of their own, which becomes the agent's. Never raises.
+
+    One thread from the first import on: each thread that allocates has a heap of its own in the rank. Leaves a record
+    of why not when it fails.
+    """
+    try:
+        agent = _bring_up(Path(directory), is_prepared=False)
+        if agent is not None:
+            agent.run()
+    except BaseException as error:  # the thread is a guest in the job: nothing may come out of it
+        report_failure(directory, error)
+
+
+def _bring_up(directory: Path, *, is_prepared: bool) -> _Agent | None:
+    """The rank's new agent; None when it has one."""
     global _agent
     former = _agent
     if former is not None and former.pid == os.getpid() and former.server.is_leaving:
         former.thread.join(timeout=_LEAVE_S)  # its console has just left, and the next is here
     with _lock:
         if _agent is not None and _agent.pid == os.getpid():
-            return
-        distributed = sys.modules.get("torch.distributed")
-        if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+            return None
+        if not _is_distributed():
             raise NotDistributed(f"pid {os.getpid()} has no torch.distributed process group (yet).")
-        _agent = _Agent(Path(directory) if directory else runtime_dir(), is_prepared)
-
-
-def start_injected(directory: str) -> None:
-    """What the injected lines call: start, and leave a record of why not when that fails. Never raises."""
-    try:
-        start(is_prepared=False, directory=directory)
-    except BaseException as error:  # the thread is a guest in the job: nothing may come out of it
-        report_failure(directory, error)
+        _agent = _Agent(directory, is_prepared)
+        return _agent
 
 
 def report_failure(directory: str, error: BaseException) -> None:

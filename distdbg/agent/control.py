@@ -22,8 +22,6 @@ from distdbg.agent.stack import describe_frame, frames_from, module_stack
 from distdbg.agent.watch import Watches
 from distdbg.errors import DistdbgError
 from distdbg.hooks.iteration import iteration
-from distdbg.hooks.line import line
-from distdbg.hooks.line_target import Target
 from distdbg.hooks.scene import EMPTY, Emit, Scene
 from distdbg.probes.fingerprint import fingerprint
 from distdbg.probes.model import ModelIndex
@@ -83,6 +81,10 @@ class Control:
                 matches = [(fqn, type(module).__name__) for fqn, module in found]
                 subjects = frozenset(fqn for fqn, _ in matches)
             case LineBreakpoint(file=file, line=number, id=rule_id):
+                # Half a megabyte that few sessions need: not before somebody asks for a line.
+                from distdbg.hooks.line import line
+                from distdbg.hooks.line_target import Target
+
                 key = ("line", str(rule_id))
                 self.instruments.close(key)
                 landed = self.instruments.open(key, None, line([Target(file, number)], self.emitter(key)))

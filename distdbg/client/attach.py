@@ -26,30 +26,35 @@ _WITHDRAW_S = 2.0
 _TOP_LEVELS = ("distdbg", "zmq", "msgspec", "xxhash")
 _INJECTED = """
 import sys
+import threading
 from importlib.machinery import PathFinder
 from time import time
 class Finder:
     @staticmethod
     def find_spec(name, path=None, target=None):
         return PathFinder.find_spec(name, {paths!r}[name]) if path is None and name in {paths!r} else None
-sys.meta_path.insert(0, Finder)
-try:
-    if time() < {until!r}:
-        from distdbg.agent.bootstrap import start_injected
-        start_injected({directory!r})
-except BaseException as error:
-    import json, os
-    record = dict(pid=os.getpid(), rank=-1, world_size=0, run_id="", socket="", started=0.0, is_prepared=False)
-    record["error"] = f"ImportError: {{type(error).__name__}}: {{error}} (Python {{sys.version.split()[0]}})"
-    with open(os.path.join({directory!r}, f"{{os.getpid()}}.partial"), "w") as file:
-        json.dump(record, file)
-    os.rename(file.name, os.path.join({directory!r}, f"{{os.getpid()}}.json"))
-finally:
-    sys.meta_path.remove(Finder)
+def come_up():
+    sys.meta_path.insert(0, Finder)
+    try:
+        from distdbg.agent import bootstrap
+        bootstrap.load()
+    except BaseException as error:
+        import json, os
+        record = dict(pid=os.getpid(), rank=-1, world_size=0, run_id="", socket="", started=0.0, is_prepared=False)
+        record["error"] = f"ImportError: {{type(error).__name__}}: {{error}} (Python {{sys.version.split()[0]}})"
+        with open(os.path.join({directory!r}, f"{{os.getpid()}}.partial"), "w") as file:
+            json.dump(record, file)
+        os.rename(file.name, os.path.join({directory!r}, f"{{os.getpid()}}.json"))
+        return
+    finally:
+        sys.meta_path.remove(Finder)
+    bootstrap.serve_injected({directory!r})
+if time() < {until!r}:
+    threading.Thread(target=come_up, name="distdbg-agent", daemon=True).start()
 """
-"""One import line, and what it needs to find us: the rank's environment need not have distdbg. The finder answers for
-our own few names only, and is gone before the next import of the job's. `until`: a process that could not run Python
-while we waited for it gets no agent later, when nobody is there any more."""
+"""The agent's import, and what it needs to find us: the rank's environment need not have distdbg. The finder answers
+for our own few names only, and is gone when they are there. `until`: a process that could not run Python while we
+waited for it gets no agent later, when nobody is there any more."""
 
 
 @dataclass(frozen=True)
