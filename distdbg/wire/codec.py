@@ -29,7 +29,7 @@ def decode_for_agent(frame: bytes) -> ToAgent:
     """Read what a client sent; raises MalformedMessage."""
     try:
         return _to_agent.decode(frame)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedMessage(str(error)) from error
 
 
@@ -37,5 +37,5 @@ def decode_for_client(frame: bytes) -> ToClient:
     """Read what an agent sent; raises MalformedMessage."""
     try:
         return _to_client.decode(frame)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedMessage(str(error)) from error

@@ -50,7 +50,7 @@ def read_records(directory: Path) -> list[Record]:
     """Every readable record in the directory whose process is alive."""
     found: list[Record] = []
     for path in sorted(directory.glob("*.json")):
-        with contextlib.suppress(OSError, msgspec.MsgspecError):
+        with contextlib.suppress(OSError, UnicodeDecodeError, msgspec.MsgspecError):
             record = msgspec.json.decode(path.read_bytes(), type=Record)
             if os.path.exists(f"/proc/{record.pid}") or not os.path.isdir("/proc"):
                 found.append(record)
