@@ -79,8 +79,8 @@ def _read_term(term: str, context: RankContext) -> tuple[Ranks, bool]:
         raise UsageError(f"{term!r} is no rank set. Expected 0-3,7, all, stopped, running or AXIS=INDEX.")
     if match["low"]:
         low, high = int(match["low"]), int(match["high"] or match["low"])
-        found = frozenset(range(low, high + 1))
-        if not found or not found <= context.ranks:
+        found = frozenset(rank for rank in context.ranks if low <= rank <= high)
+        if not found or len(found) != high - low + 1:
             raise UsageError(f"No rank {term}: this job has ranks {format_ranks(context.ranks)}.")
         return found, False
     axis, start = match["axis"], int(match["start"])
