@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from distdbg.agent.interrupt import EvaluationInterrupted
 from distdbg.errors import EvaluationError, UsageError, WouldDeadlock
 
 _FILENAME = "<distdbg>"
@@ -65,7 +66,7 @@ def names_in(text: str) -> set[str]:
 def _run(function: Callable[[], Any]) -> Any:
     try:
         return function()
-    except (WouldDeadlock, KeyboardInterrupt):
+    except (WouldDeadlock, EvaluationInterrupted, KeyboardInterrupt):
         raise
     except BaseException as error:  # SystemExit too: `print exit()` must not end the job
         refused = _find_refusal(error)

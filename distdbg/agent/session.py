@@ -19,6 +19,7 @@ from distdbg.agent.control import Control, extras_of
 from distdbg.agent.evaluation import evaluate, execute
 from distdbg.agent.guard import ask_nobody
 from distdbg.agent.identity import describe_rank
+from distdbg.agent.interrupt import Interruptible
 from distdbg.agent.parking import Job, Parked
 from distdbg.agent.stack import activity, describe_frame, frames_from, is_library, sample, training_thread
 from distdbg.errors import DistdbgError, NotStoppedError, UsageError
@@ -31,6 +32,7 @@ from distdbg.probes.registry import PROBES, run_probe
 from distdbg.probes.resolve import resolve
 from distdbg.probes.summary import render
 from distdbg.schema import message as m
+from distdbg.schema.breakpoint import BoundaryRule
 from distdbg.schema.event import Called, Paused
 
 Send = Callable[[m.ToClient], None]
@@ -50,7 +52,9 @@ class AgentSession:
         self.timeouts: Timeouts = self._installed.enter_context(raised_timeouts())
         self._permits: SimpleQueue[m.Permit] = SimpleQueue()
         self._watched: dict[str, weakref.ref[torch.Tensor]] = {}
+        self._interruptible = Interruptible()
         self._stance: str | None = None
+        self._is_pausing = False
         self.control.open(self._resolve_watched)
 
     # ---- what the server calls, on the agent thread -------------------------------------------------------------
@@ -71,6 +75,7 @@ class AgentSession:
         num_hooks = len(self.control.instruments)
         limits = dict(self.timeouts.original_s)
         self._permits.put(m.Permit(id=0, is_granted=False, reason="the console left"))
+        self._interruptible.interrupt()
         if self._stance is not None:  # while still parked: the ranks stand at one point
             torch.compiler.set_stance("default")
             self._stance = None
@@ -87,7 +92,10 @@ class AgentSession:
         request = call.request
         parked = self.control.parking.current
         if isinstance(request, m.Evaluate):
-            work: Callable[[], m.Reply] = lambda: self._evaluate(call.id, request)  # noqa: E731
+            evaluation = request
+            work: Callable[[], m.Reply] = lambda: self._interruptible.run(  # noqa: E731
+                lambda: self._evaluate(call.id, evaluation)
+            )
             needs_thread = True
         elif type(request) in PROBES:
             work = lambda: run_probe(request, self._context(getattr(request, "frame", 0)))  # noqa: E731
@@ -121,11 +129,17 @@ class AgentSession:
                 is_compiled = any(self._model.is_compiled(fqn) for fqn, _ in matches)
                 return m.Installed(matches=tuple(matches), clock=read_clock(), is_compiled=is_compiled, note=note)
             case m.Remove(id=rule_id):
+                copy = self.control.engine.copies.get(rule_id)
+                if copy is not None and isinstance(copy.rule, BoundaryRule):
+                    self._is_pausing = False  # what `pause` has left behind ends when the ranks go on
                 self.control.remove(rule_id)
                 return m.Done()
             case m.Resume(hit=hit):
                 is_resumed = self.control.parking.resume(hit)
                 return m.Done(note="" if is_resumed else "was running")
+            case m.Interrupt():
+                self._interruptible.interrupt()
+                return m.Done()
             case m.Pause():
                 return self._pause()
             case m.SetCompileStance(stance=stance):
@@ -151,8 +165,15 @@ class AgentSession:
 
     def _pause(self) -> m.Done:
         if self.control.parking.current is None:
-            call_on_main_thread(lambda frame: self.control.park_here(Paused(), frame))
+            self._is_pausing = True
+            call_on_main_thread(self._park_for_pause)
         return m.Done()
+
+    def _park_for_pause(self, frame: FrameType | None) -> None:
+        # A thread that was blocked in C comes here late: perhaps the user has sent the ranks on meanwhile.
+        if self._is_pausing:
+            self._is_pausing = False
+            self.control.park_here(Paused(), frame)
 
     def _set_stance(self, stance: str) -> m.Done:
         torch.compiler.set_stance(stance)

@@ -129,7 +129,13 @@ class Session:
         else:
             chosen = self.focus if ranks is None else ranks & self.alive
             requests = dict.fromkeys(sorted(chosen), request)
-        gathered = self._calls.ask(requests, self.timeout_s if timeout_s is None else timeout_s)
+        silent = frozenset(requests)
+        try:
+            gathered = self._calls.ask(requests, self.timeout_s if timeout_s is None else timeout_s)
+            silent = frozenset(gathered.missing)
+        finally:  # Ctrl-C or the deadline: an endless evaluation must not keep the rank
+            evaluating = {rank for rank in silent if isinstance(requests.get(rank), m.Evaluate)}
+            self._calls.post(dict.fromkeys(evaluating & self.alive, m.Interrupt()))
         asked = set(request) if isinstance(request, Mapping) else set(ranks if ranks is not None else requests)
         unreached = (asked - requests.keys()) & self.states.keys()
         return Gathered(gathered.replies, gathered.failures, {**gathered.missing, **dict.fromkeys(unreached, "gone")})

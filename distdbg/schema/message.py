@@ -217,6 +217,10 @@ class Evaluated(Reply, frozen=True, kw_only=True):
     note: str = ""
 
 
+class Interrupt(Request, frozen=True):
+    """Break off what is being evaluated in this rank; Done either way."""
+
+
 class ReadStack(Request, frozen=True, kw_only=True):
     """The user's frames of the training thread, innermost first: `depth` frames, `context` lines around each."""
 
@@ -275,7 +279,7 @@ class Names(Reply, frozen=True, kw_only=True):
 
 AnyRequest = (
     Hello | Detach | Ping | Install | Remove | Resume | Pause | SetCompileStance | ListModules | ListMeshes
-    | DescribeTensors | ReadValues | Evaluate | ReadStack | ReadLocals | ReadSource | ListNames
+    | DescribeTensors | ReadValues | Evaluate | Interrupt | ReadStack | ReadLocals | ReadSource | ListNames
 )  # fmt: skip
 AnyReply = (
     Done | Welcome | Detached | Pong | Installed | Modules | Meshes | Tensors | Values | Evaluated | Stack | Locals

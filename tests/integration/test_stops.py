@@ -14,7 +14,7 @@ from distdbg.client.session import Session, TimedOut
 from distdbg.client.state import Change, StopReport, WarningGiven
 from distdbg.errors import UnknownName
 from distdbg.schema.breakpoint import AnyBreakpoint, LineBreakpoint, ModuleBreakpoint, Watchpoint
-from distdbg.schema.message import Evaluate, ReadStack
+from distdbg.schema.message import Evaluate, Evaluated, ReadStack
 from distdbg.schema.ranks import format_ranks
 from tests.bench import Job, line_of
 
@@ -235,4 +235,20 @@ def test_data_loader_workers_are_left_alone(jobs: Jobs, session: Attach) -> None
         for _ in range(20):  # over several epochs, each forking new workers while we are in
             go_on(attached)
         attached.detach()
+        job.wait_for_progress()
+
+
+def test_an_endless_evaluation_is_broken_off_and_the_job_goes_on(jobs: Jobs, session: Attach) -> None:
+    with jobs("wrapped") as job:
+        attached = session(job)
+        set_rule(attached, module("blocks.0"))
+        attached.wait(20)
+        endless = Evaluate(text="sum(1 for _ in __import__('itertools').count())", ranks=(0, 1))
+        assert attached.ask(endless, timeout_s=0.5).missing == {0: "slow", 1: "slow"}
+        answer = attached.ask(Evaluate(text="40 + 2", ranks=(0, 1))).replies[1]
+        assert isinstance(answer, Evaluated)
+        assert answer.repr == "42"
+        assert go_on(attached) == "0-1 forward blocks.0"
+        attached.ask(endless, timeout_s=0.1)
+        attached.detach()  # while it may still be at it
         job.wait_for_progress()
