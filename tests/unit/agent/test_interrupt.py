@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 from queue import SimpleQueue
 
@@ -33,6 +34,8 @@ def test_nothing_is_told_when_nothing_is_evaluated() -> None:
 def test_no_interrupt_goes_off_after_its_evaluation() -> None:
     interruptible = Interruptible()
     is_over = threading.Event()
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads change places at every chance
     outcomes: SimpleQueue[str] = SimpleQueue()
 
     def pester() -> None:
@@ -56,6 +59,7 @@ def test_no_interrupt_goes_off_after_its_evaluation() -> None:
     pesterer.start()
     trainer.start()
     trainer.join(60)
+    sys.setswitchinterval(usual)
     seen = {outcomes.get() for _ in range(outcomes.qsize())}
     assert "done" in seen
     assert seen <= {"done", "interrupted"}
