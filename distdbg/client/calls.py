@@ -29,6 +29,12 @@ class PendingCall:
         return self.ranks - self.answers.keys() - self.lost.keys()
 
 
+HALTED = "stopped by a signal"
+"""Why a rank is silent whose process SIGSTOP, or another debugger, has stopped."""
+_HALTED_S = 2.0
+_DIFFERENT = "the ranks want different collectives"
+
+
 class Calls:
     """Sends calls and collects their answers. `send(rank, message)` never blocks."""
 
@@ -53,17 +59,25 @@ class Calls:
         return self._collect(call, timeout_s)
 
     def _collect(self, call: PendingCall, timeout_s: float) -> Gathered:
-        deadline = time.monotonic() + timeout_s
+        begun = time.monotonic()
         try:
             with call.changed:
-                while call.outstanding and (left := deadline - time.monotonic()) > 0:
+                while call.outstanding and (left := begun + timeout_s - time.monotonic()) > 0:
                     call.changed.wait(min(left, 0.2))  # short, so that Ctrl-C comes through
+                    if time.monotonic() - begun > _HALTED_S and self._is_halted(call.outstanding):
+                        break
         finally:
             self._pending.pop(call.id, None)
+            with call.changed:
+                self._decide(call, list(call.wanted), "the console no longer waits for it")
         silent = {rank: self._why_silent(rank) for rank in call.outstanding}
         replies = {r: a for r, a in call.answers.items() if not isinstance(a, Failure)}
         failures = {r: a for r, a in call.answers.items() if isinstance(a, Failure)}
         return Gathered(replies=replies, failures=failures, missing={**call.lost, **silent})
+
+    def _is_halted(self, ranks: Iterable[int]) -> bool:
+        """Whether a signal keeps all of these ranks from answering: there is nothing to wait for."""
+        return all(self._why_silent(rank) == HALTED for rank in ranks)
 
     # ---- on the connection's thread -----------------------------------------------------------------------------
 
@@ -97,17 +111,27 @@ class Calls:
             self._permit(call)
 
     def _permit(self, call: PendingCall) -> None:
-        for rank, notice in list(call.wanted.items()):
-            others = [member for member in notice.ranks if member != rank]
-            absent = [member for member in others if member not in call.outstanding]
-            if absent:
-                self._decide(call, [rank], f"rank {format_ranks(absent)} does not take part")
-            elif all(member in call.wanted for member in others):
-                peers = [call.wanted[member] for member in others]
-                ours = notice.op, notice.group, notice.ranks
-                same = all((peer.op, peer.group, peer.ranks) == ours for peer in peers)
-                reason = "" if same else "the ranks want different collectives"
-                self._decide(call, notice.ranks, reason)
+        """Let go whom all members of a group have joined; refuse what can no longer come about."""
+        is_moving = True
+        while is_moving:
+            is_moving = False
+            for rank, notice in list(call.wanted.items()):
+                absent = [member for member in notice.ranks if member != rank and member not in call.outstanding]
+                peers = [call.wanted[member] for member in notice.ranks if member in call.wanted]
+                here = [peer for peer in peers if (peer.group, peer.ranks) == (notice.group, notice.ranks)]
+                if rank not in call.wanted:
+                    continue
+                if absent:
+                    self._decide(call, [rank], f"rank {format_ranks(absent)} does not take part")
+                elif any(peer.op != notice.op for peer in here):
+                    self._decide(call, notice.ranks, _DIFFERENT)
+                elif len(here) == len(notice.ranks):
+                    self._decide(call, notice.ranks, "")
+                else:  # the others may still come to it, from another group's collective
+                    continue
+                is_moving = True
+        if call.wanted and call.wanted.keys() >= set(call.outstanding):  # all wait, each for another
+            self._decide(call, list(call.wanted), _DIFFERENT)
 
     def _decide(self, call: PendingCall, ranks: Iterable[int], reason: str) -> None:
         for rank in ranks:

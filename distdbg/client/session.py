@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from distdbg import errors
-from distdbg.client.calls import Calls
+from distdbg.client.calls import HALTED, Calls
 from distdbg.client.connection import Connection
 from distdbg.client.gather import Gathered
 from distdbg.client.procfs import describe_exit, read_status
@@ -145,7 +145,7 @@ class Session:
             return "gone"
         with contextlib.suppress(OSError):
             if read_status(self._records[rank].pid).state in "Tt":
-                return "stopped by a signal"
+                return HALTED
         silent = time.monotonic() - self._connection.heard_at[rank] > _SILENT_S
         return "gil-held" if silent else "slow"
 
