@@ -135,7 +135,7 @@ def report_failure(directory: str, error: BaseException) -> None:
 def is_attached() -> bool:
     """Whether a console is attached to this rank."""
     agent = _agent
-    return agent is not None and agent.server.session is not None
+    return agent is not None and agent.server.is_attended
 
 
 def call_breakpoint(frame: FrameType | None = None) -> None:
@@ -144,7 +144,7 @@ def call_breakpoint(frame: FrameType | None = None) -> None:
     agent = _agent
     while agent is not None and agent.thread.is_alive():
         session = agent.server.session
-        if session is not None:
+        if session is not None and agent.server.is_attended:
             session.call_breakpoint(here)
             return
         time.sleep(0.05)  # nobody to wait on: a console comes when its user types

@@ -75,6 +75,11 @@ class Server:
             self._wake_in.send(b"x")
 
     @property
+    def is_attended(self) -> bool:
+        """Whether a console is attached that has been welcomed: what it is told from now on comes after that."""
+        return self._client is not None and self.session is not None
+
+    @property
     def is_leaving(self) -> bool:
         """Whether it serves nobody any more."""
         return self._stopping.is_set()
