@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import sys
+import time
+import traceback
 from collections.abc import Callable
 from types import FrameType
 
@@ -15,8 +18,8 @@ _thunks: list[tuple[object, list[bool]]] = []
 def call_on_main_thread(function: Callable[[FrameType | None], None]) -> bool:
     """Call `function(frame)` once on the main thread, between two bytecodes of `frame`; False when the queue is full.
 
-    It may stay there as long as it likes; what it raises is swallowed. A thread that is blocked in C calls it when it
-    returns.
+    It may stay there as long as it likes; what it raises is printed and goes no further, but for Ctrl-C, which is the
+    program's. A thread that is blocked in C calls it when it returns.
     """
     _thunks[:] = [(thunk, is_done) for thunk, is_done in _thunks if not is_done]
     is_done: list[bool] = []
@@ -24,6 +27,11 @@ def call_on_main_thread(function: Callable[[FrameType | None], None]) -> bool:
     def callback(_argument: object) -> int:
         try:
             function(sys._getframe(1))  # the interrupted frame called this one
+        # An exception that left this function would make ctypes return anything, and the program raise SystemError.
+        except KeyboardInterrupt:
+            _thread.start_new_thread(_interrupt_soon, ())
+        except BaseException:
+            traceback.print_exc()
         finally:
             is_done.append(True)
         return 0
@@ -31,3 +39,8 @@ def call_on_main_thread(function: Callable[[FrameType | None], None]) -> bool:
     thunk = _CALLBACK(callback)
     _thunks.append((thunk, is_done))
     return int(ctypes.pythonapi.Py_AddPendingCall(thunk, None)) == 0
+
+
+def _interrupt_soon() -> None:
+    time.sleep(0.01)  # at once would be inside the callback, which it must not leave
+    _thread.interrupt_main()

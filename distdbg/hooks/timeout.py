@@ -24,16 +24,14 @@ class Timeouts:
 
     def __init__(self) -> None:
         self._saved: list[tuple[weakref.ref[Any], list[tuple[Any, timedelta]]]] = []
-        self._num_groups = 0
         self._store_timeout: timedelta | None = None
         self.original_s: dict[str, float] = {}
 
     def extend(self) -> None:
         """Raise the limits of groups that are not raised yet."""
         groups = list(distributed_c10d._world.pg_map)
-        if len(groups) == self._num_groups:
-            return
-        self._num_groups = len(groups)
+        # A group that was destroyed must not live on through its backend here.
+        self._saved = [(reference, backends) for reference, backends in self._saved if reference() in groups]
         known = {id(reference()) for reference, _ in self._saved}
         for group in groups:
             if id(group) in known:
@@ -58,7 +56,6 @@ class Timeouts:
                 for backend, limit in backends:
                     backend._set_default_timeout(limit)
         self._saved.clear()
-        self._num_groups = 0
         if self._store_timeout is not None:
             with contextlib.suppress(Exception):
                 distributed_c10d._get_default_store().set_timeout(self._store_timeout)
