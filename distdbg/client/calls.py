@@ -94,9 +94,9 @@ class Calls:
     def lost(self, rank: int, reason: str) -> None:
         """A rank went away: nobody needs to wait for it."""
         for call in list(self._pending.values()):
-            if rank in call.ranks:
+            if rank in call.outstanding:
                 with call.changed:
-                    call.lost.setdefault(rank, reason)
+                    call.lost[rank] = reason
                     self._permit(call)
                     call.changed.notify_all()
 
