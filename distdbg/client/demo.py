@@ -35,6 +35,8 @@ TOUR = (
 
 def main() -> int:
     """Start the job, open the console, end the job; the exit status is the console's."""
+    for ending in (signal.SIGHUP, signal.SIGTERM):  # a closed terminal must not leave the job behind
+        signal.signal(ending, _leave)
     is_interactive = sys.stdin.isatty() and sys.stdout.isatty()
     with tempfile.TemporaryDirectory(prefix="distdbg-demo-") as folder:
         _say(f"Starting a job of {NUM_RANKS} ranks on the CPU: tensor parallelism and FSDP2 on a 2 x 2 mesh ...")
@@ -54,8 +56,14 @@ def main() -> int:
                 _say("Ending the demo's job.")
 
 
+def _leave(number: int, _frame: object) -> None:
+    """End as by an exception, so that what was started is ended too."""
+    sys.exit(128 + number)
+
+
 def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201
+    with suppress(OSError):  # the terminal may be gone
+        print(text, flush=True)  # noqa: T201
 
 
 def _take_interrupts() -> None:

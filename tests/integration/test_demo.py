@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import pexpect
 
 from tests.bench.job import ROOT
 
@@ -30,8 +33,23 @@ def test_plays_its_script_and_leaves_nothing(tmp_path: Path) -> None:
     assert positions == sorted(positions), done.stdout
     assert -1 not in positions, done.stdout
     assert not list(tmp_path.glob("distdbg/*.*"))
-    environments = [_environ(entry) for entry in Path("/proc").glob("[0-9]*")]
-    assert not [one for one in environments if f"DISTDBG_RUNTIME_DIR={tmp_path}".encode() in one]
+    assert not _processes_of(tmp_path)
+
+
+def test_a_closed_terminal_ends_the_job_too(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DISTDBG_RUNTIME_DIR": str(tmp_path), "TERM": "dumb"}
+    child = pexpect.spawn(sys.executable, ["-m", "distdbg", "demo"], env=environment, cwd=tmp_path, timeout=120)
+    child.expect("stopped 0-3")
+    child.close(force=False)
+    deadline = time.monotonic() + 60
+    while (left := _processes_of(tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left
+
+
+def _processes_of(runtime_dir: Path) -> list[str]:
+    mark = f"DISTDBG_RUNTIME_DIR={runtime_dir}".encode()
+    return [entry.name for entry in Path("/proc").glob("[0-9]*") if mark in _environ(entry)]
 
 
 def _environ(entry: Path) -> bytes:
