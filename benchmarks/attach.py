@@ -43,6 +43,7 @@ def main() -> int:
         measure_memory(job)
         measure_prompt(job)
     with run_job("wrapped", nproc=2, runtime_dir=directory, env={"STEP_SLEEP": "0", "MODE": "ddp"}) as job:
+        job.wait_for(r"step 100\b", 60)
         print("\nstep time, attached over unattached (DDP, 2 ranks, launch-bound)")
         measure_steps(job, "idle", lambda _: None, options.pairs)
         measure_steps(job, "breakpoint never met", arm_condition_elsewhere, options.pairs)
@@ -140,7 +141,7 @@ def rate(job: Job, stretch_s: float = 2.0) -> float:
 
 def steps(job: Job) -> int:
     with job.log_path.open("rb") as log:
-        log.seek(-400, os.SEEK_END)
+        log.seek(max(0, job.log_path.stat().st_size - 400))
         return int(re.findall(rb"step (\d+)", log.read())[-1])
 
 
