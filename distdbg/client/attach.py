@@ -20,7 +20,7 @@ from distdbg.client.session import JobSummary, Session
 from distdbg.errors import AttachError, InjectionFailed, NoJob, NotDistributed, NotPermitted, ProcessGone, UsageError
 from distdbg.schema.message import Hello, Welcome
 from distdbg.schema.ranks import RankContext, Ranks, format_ranks, parse_ranks
-from distdbg.wire.runtime import Record, read_records, remove_traces, runtime_dir
+from distdbg.wire.runtime import Record, read_records, runtime_dir
 
 _WITHDRAW_S = 2.0
 _TOP_LEVELS = ("distdbg", "zmq", "msgspec", "xxhash")
@@ -188,22 +188,32 @@ def _on_this_host(job: Job, ranks: str | None) -> list[RankProcess]:
 
 
 def _records() -> dict[int, Record]:
-    """pid -> the record of an agent that listens. What an agent left that was killed is taken away."""
-    found: dict[int, Record] = {}
+    """pid -> the record of an agent that listens, or why there is none."""
     with contextlib.suppress(NotPermitted):
-        for record in read_records(runtime_dir()):
-            if record.error or _is_listening(record):
-                found[record.pid] = record
-            else:
-                remove_traces(record)
-    return found
+        directory = runtime_dir()
+        _sweep(directory)
+        return {record.pid: record for record in read_records(directory)}
+    return {}
 
 
-def _is_listening(record: Record) -> bool:
+def _sweep(directory: Path) -> None:
+    """Take away what agents have left that could not do so themselves: their processes were killed.
+
+    A process that we cannot see may run in another container, so that nobody listens has to be true as well.
+    """
+    for path in directory.glob("*.sock"):
+        record = path.with_suffix(".json")
+        is_unpublished = not record.exists()  # it may be coming up
+        if path.stem.isdecimal() and not (is_unpublished and _is_running(int(path.stem))) and not _is_listening(path):
+            record.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+
+
+def _is_listening(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)  # a stopped process accepts nobody
         try:
-            probe.connect(record.socket)
+            probe.connect(str(path))
         except (ConnectionRefusedError, FileNotFoundError):
             return False
         except OSError:
@@ -309,9 +319,10 @@ def _withdraw(directory: Path, pids: Sequence[int]) -> None:
         if time.monotonic() > deadline or all(pid in there or not _is_running(pid) for pid in pids):
             break
         time.sleep(0.003)
-    for record in there.values():
-        if record.error:
-            (directory / f"{record.pid}.json").unlink(missing_ok=True)
+    for pid in pids:
+        if not _is_running(pid) or (pid in there and there[pid].error):
+            for path in directory.glob(f"{pid}.*"):
+                path.unlink(missing_ok=True)
     agents = [record for record in there.values() if not record.error]
     if agents:
         Session(dict(enumerate(agents)), timeout_s=_WITHDRAW_S).detach()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -56,7 +57,10 @@ def unharmed(job: Job) -> Iterator[None]:
     before = num_threads(job)
     yield
     assert agent_files(job) == []
-    assert num_threads(job) == before
+    deadline = time.monotonic() + 20
+    while num_threads(job) != before:  # one that was on its way sees that it is late, and ends
+        assert time.monotonic() < deadline, (before, num_threads(job))
+        time.sleep(0.05)
     job.wait_for_progress()
 
 
@@ -243,7 +247,7 @@ def test_ranks_and_jobs_that_end_while_attaching(tmp_path: Path, monkeypatch: py
         finally:
             os.kill(job.launcher_pid, signal.SIGCONT)
         job.wait_for_end()
+        assert agent_files(job) == []
         with pytest.raises((NoJob, ProcessGone)):
             attaching.attach(pids=[job.launcher_pid])
-        assert agent_files(job) == []
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("distdbg")]
