@@ -47,6 +47,7 @@ def iteration(roots: list[nn.Module], has_optimizer: bool, emit: Emit) -> Iterat
         installed.callback(register_optimizer_step_post_hook(after_step).remove)
         if roots and not has_optimizer:
             on_root.callback(roots[0].register_forward_pre_hook(before_root).remove)
+        del roots  # a model that the program drops must not live on through us
         yield
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -117,3 +119,13 @@ def test_every_kind_of_adam_tells_its_count(make: Callable[[Any], Optimizer], mo
         for _ in range(3):
             train(model, adam)
     assert numbers == [1, 2, 3]
+
+
+@pytest.mark.parametrize("has_optimizer", [True, False])
+def test_a_model_that_the_program_drops_is_gone(has_optimizer: bool) -> None:
+    dropped = nn.Linear(2, 1)
+    reference = weakref.ref(dropped)
+    with iteration([dropped], has_optimizer, Numbers()):
+        del dropped
+        gc.collect()
+        assert reference() is None
