@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -20,7 +21,7 @@ from distdbg.agent.instruments import Instruments, Key
 from distdbg.agent.parking import Parked, Parking
 from distdbg.agent.stack import describe_frame, frames_from, module_stack
 from distdbg.agent.watch import Watches
-from distdbg.errors import DistdbgError
+from distdbg.errors import DistdbgError, UnknownName
 from distdbg.hooks.iteration import iteration
 from distdbg.hooks.scene import EMPTY, Emit, Scene
 from distdbg.probes.fingerprint import fingerprint
@@ -115,7 +116,8 @@ class Control:
         for copy in self.engine.copies.values():
             for kind, fqns in self._needs(copy):
                 for fqn in fqns:
-                    needed[kind, fqn] = self.model.module_for_hooks(fqn)
+                    with contextlib.suppress(UnknownName):  # the program has dropped that model since
+                        needed[kind, fqn] = self.model.module_for_hooks(fqn)
         self.instruments.sync_modules(needed, self.emitter)
 
     def _needs(self, copy: Copy) -> list[tuple[str, Sequence[str]]]:
