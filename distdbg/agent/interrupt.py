@@ -13,9 +13,8 @@ T = TypeVar("T")
 
 _set_async_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_async_exception.argtypes = (ctypes.c_ulong, ctypes.py_object)
-_clear_async_exception = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p)(
-    ("PyThreadState_SetAsyncExc", ctypes.pythonapi)
-)
+# It is never taken back with NULL: on 3.11 that leaves the eval breaker set for good, which slows the training down and
+# makes every call of a Python function under sys.settrace spin for ever.
 
 
 class EvaluationInterrupted(BaseException):
@@ -25,25 +24,25 @@ class EvaluationInterrupted(BaseException):
 class Interruptible:
     """Runs one evaluation at a time so that another thread can break it off.
 
-    An exception set for a thread goes off at its next bytecode. One that was set just as the evaluation ended is
-    taken back under the same lock under which it was set, so it cannot go off in the training that follows.
+    An exception set for a thread goes off at its next bytecode. One that was set just as the evaluation ended goes off
+    in `_end`: after it none is set any more, so none can go off in the training that follows.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._ident: int | None = None
+        self._is_sent = False
 
     def run(self, work: Callable[[], T]) -> T:
         """`work()`; raises EvaluationError when it was interrupted."""
-        with self._lock:
-            self._ident = threading.get_ident()
         try:
             try:
+                with self._lock:
+                    self._ident, self._is_sent = threading.get_ident(), False
                 return work()
             finally:
                 self._end()
         except EvaluationInterrupted as error:
-            self._end()  # it may have gone off in the first one; a second is never sent
             raise EvaluationError("interrupted") from error
 
     def interrupt(self) -> bool:
@@ -52,10 +51,12 @@ class Interruptible:
             if self._ident is None:
                 return False
             _set_async_exception(self._ident, EvaluationInterrupted)
-            self._ident = None
+            self._ident, self._is_sent = None, True
             return True
 
     def _end(self) -> None:
         with self._lock:
             self._ident = None
-            _clear_async_exception(threading.get_ident(), None)
+        if self._is_sent:
+            for _ in range(100):  # it goes off here, if it has not yet
+                pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
 import sys
 import threading
 from queue import SimpleQueue
@@ -29,6 +30,16 @@ def test_an_endless_evaluation_ends() -> None:
 
 def test_nothing_is_told_when_nothing_is_evaluated() -> None:
     assert Interruptible().interrupt() is False
+
+
+def test_an_evaluation_leaves_the_interpreter_as_it_was() -> None:
+    """On 3.11 an eval breaker that stays set makes the first call under a trace function spin for ever."""
+    program = (
+        "import sys; from distdbg.agent.interrupt import Interruptible\n"
+        "Interruptible().run(lambda: None); sys.settrace(lambda *_: None); (lambda: None)(); print('traced')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "traced\n", done.stderr
 
 
 def test_no_interrupt_goes_off_after_its_evaluation() -> None:
