@@ -162,11 +162,12 @@ class Stops:
         with self.lock:
             for rank, welcome in welcomes.items():
                 self.states[rank].iteration = welcome.iteration
-                if welcome.stop is not None:
+                if welcome.stop is not None and self.states[rank].stop is None:
                     self.states[rank].status, self.states[rank].stop = "stopped", welcome.stop
                     self._rendezvous.arrive(rank, welcome.stop, time.monotonic())
+            # The greeting shows what all ranks stand at. What is still coming together is announced like any other.
             for meeting in self._rendezvous.meetings:
-                meeting.is_announced = True
+                meeting.is_announced = meeting.stops.keys() == self.alive
 
     def _activities(self, ranks: Ranks) -> dict[int, str]:
         if not ranks or threading.current_thread().name == "distdbg-connection":
@@ -190,6 +191,8 @@ class Stops:
         """A rank has parked."""
         with self.lock:
             state = self.states[rank]
+            if state.stop is not None and state.stop.hit == stop.hit:
+                return  # its welcome has told
             state.status, state.stop, state.iteration = "stopped", stop, stop.iteration
             self._rendezvous.arrive(rank, stop, time.monotonic())
             if stop.rule in self._rules:
