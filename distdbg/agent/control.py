@@ -126,7 +126,7 @@ class Control:
             case ModuleBreakpoint(when=when):
                 return [(_KIND[when], sorted(copy.subjects))]
             case StepRule(how="finish", fqn=fqn):
-                return [("forward-end", [fqn])] if fqn else []
+                return [("forward-end", [fqn]), ("forward-begin", everything)] if fqn else []
             case StepRule():
                 return [("forward-begin", everything)]
             case Watchpoint():
@@ -142,10 +142,13 @@ class Control:
             return rule
         stack = module_stack(sys._current_frames().get(parked.ident))
         names = {id(module): fqn for fqn, module in self.model.modules()}
-        running = [names[id(module)] for module in stack if id(module) in names]
-        if parked.stop.event.name == "forward-end" and rule.how == "finish":
+        running = [(names[id(module)], depth) for depth, module in enumerate(stack, 1) if id(module) in names]
+        if rule.how != "finish":
+            return msgspec.structs.replace(rule, depth=len(stack))
+        if parked.stop.event.name == "forward-end":
             running = running[:-1]  # the end of this one is here already
-        return msgspec.structs.replace(rule, fqn=running[-1] if running else "", depth=len(stack))
+        fqn, depth = running[-1] if running else ("", 0)
+        return msgspec.structs.replace(rule, fqn=fqn, depth=depth)
 
     def _look_first(self, rule: Watchpoint) -> None:
         parked = self.parking.current

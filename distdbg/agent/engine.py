@@ -90,7 +90,10 @@ def _steps_on(event: AnyEvent, step: StepRule, around: Surroundings) -> bool:
     if step.how == "finish":
         if not step.fqn:  # not inside any module: the iteration is what can be finished
             return isinstance(event, Iteration)
-        return event.name == "forward-end" and event.subject == step.fqn
+        if event.name == "forward-end" and event.subject == step.fqn:
+            return True
+        # torch does not look for hooks at the end of a call that began without any: it is over when the next begins.
+        return event.name == "forward-begin" and around.depth() <= step.depth
     # Module to module: from one beginning to the next; the end of one is what `finish` is for.
     return event.name == "forward-begin" and (step.how == "step" or around.depth() <= step.depth)
 

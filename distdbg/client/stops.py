@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+import msgspec
+
 from distdbg.client.calls import Calls
 from distdbg.client.gather import Gathered
 from distdbg.client.rendezvous import Announce, Meeting, Rendezvous
@@ -69,6 +71,7 @@ class Stops:
         self._changed = threading.Condition(self.lock)
         self._num_announced = 0
         self._pause_until: float | None = None
+        self._iteration_offset: dict[int, int] = {}
         self._stance = ""
 
     @property
@@ -163,11 +166,13 @@ class Stops:
             for rank, welcome in welcomes.items():
                 self.states[rank].iteration = welcome.iteration
                 if welcome.stop is not None and self.states[rank].stop is None:
-                    self.states[rank].status, self.states[rank].stop = "stopped", welcome.stop
-                    self._rendezvous.arrive(rank, welcome.stop, time.monotonic())
+                    stop = msgspec.structs.replace(welcome.stop, iteration=welcome.iteration)
+                    self.states[rank].status, self.states[rank].stop = "stopped", stop
+                    self._rendezvous.arrive(rank, stop, time.monotonic())
             # The greeting shows what all ranks stand at. What is still coming together is announced like any other.
             for meeting in self._rendezvous.meetings:
                 meeting.is_announced = meeting.stops.keys() == self.alive
+                self._agree_on_iteration(meeting)
 
     def _activities(self, ranks: Ranks) -> dict[int, str]:
         if not ranks or threading.current_thread().name == "distdbg-connection":
@@ -193,6 +198,7 @@ class Stops:
             state = self.states[rank]
             if state.stop is not None and state.stop.hit == stop.hit:
                 return  # its welcome has told
+            stop = msgspec.structs.replace(stop, iteration=self._align(rank, stop.iteration))
             state.status, state.stop, state.iteration = "stopped", stop, stop.iteration
             self._rendezvous.arrive(rank, stop, time.monotonic())
             if stop.rule in self._rules:
@@ -211,7 +217,7 @@ class Stops:
 
     def on_iteration(self, rank: int, iteration: int) -> None:
         """A rank has come to another iteration. Says once of a breakpoint that a whole one passed without a call."""
-        self.states[rank].iteration = iteration
+        iteration = self.states[rank].iteration = self._align(rank, iteration)
         for rule in list(self._rules.values()):
             module_rule = rule.breakpoint
             if not isinstance(module_rule, ModuleBreakpoint) or not rule.is_enabled or not rule.matches.get(rank):
@@ -262,6 +268,7 @@ class Stops:
                 if isinstance(decision, Announce) and meeting.rule == STANCE_RULE:
                     self._apply_stance(meeting)
                 elif isinstance(decision, Announce) and self._is_to_be_shown(meeting):
+                    self._agree_on_iteration(meeting)
                     announced.append(meeting)
                 else:
                     self._release(meeting.stops)
@@ -271,6 +278,18 @@ class Stops:
                 self._changed.notify_all()
         if announced:
             self._tell(StopAnnounced(self.report()))
+
+    def _align(self, rank: int, iteration: int) -> int:
+        return iteration + self._iteration_offset.get(rank, 0)
+
+    def _agree_on_iteration(self, meeting: Meeting) -> None:
+        """Ranks at one call are in one iteration. Where no optimizer counts, each has counted since it was attached."""
+        agreed = max(stop.iteration for stop in meeting.stops.values())
+        for rank, stop in meeting.stops.items():
+            self._iteration_offset[rank] = self._iteration_offset.get(rank, 0) + agreed - stop.iteration
+            aligned = msgspec.structs.replace(stop, iteration=agreed)
+            meeting.stops[rank] = self.states[rank].stop = aligned
+            self.states[rank].iteration = agreed
 
     def _is_to_be_shown(self, meeting: Meeting) -> bool:
         rule = self._rules.get(meeting.rule)

@@ -50,7 +50,8 @@ class Watchpoint(Breakpoint, frozen=True, kw_only=True, tag="watch"):
 class StepRule(Breakpoint, frozen=True, kw_only=True, tag="step"):
     """Stop at the next module event: `how` is step (any), next (not inside the current module) or finish (its end).
 
-    `fqn` and `depth` are those of the current module, read from the stack of the stop.
+    `depth` counts the modules that run at the stop; for finish, `fqn` and `depth` are those of the module
+    to be finished. Each rank reads them from its own stack.
     """
 
     how: str

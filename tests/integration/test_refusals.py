@@ -17,6 +17,7 @@ import pytest
 
 from distdbg.__main__ import main
 from distdbg.client import attach as attaching
+from distdbg.client import bring_up
 from distdbg.client.inject import Injection, inject
 from distdbg.client.process import find_jobs
 from distdbg.errors import InjectionFailed, NoJob, ProcessGone
@@ -187,7 +188,7 @@ def after_injecting(monkeypatch: pytest.MonkeyPatch, pid: int, act: Callable[[],
         act()
         return done
 
-    monkeypatch.setattr(attaching, "inject", inject_and_act)
+    monkeypatch.setattr(bring_up, "inject", inject_and_act)
 
 
 def test_some_ranks_only(job: Job) -> None:

@@ -169,6 +169,16 @@ def test_step_next_finish_go_from_module_to_module(jobs: Jobs, session: Attach) 
         assert go("next") == "0-3 forward layer.0.n2"
 
 
+def test_finish_of_a_call_that_began_without_hooks_stops_when_it_is_over(jobs: Jobs, session: Attach) -> None:
+    with jobs("wrapped") as job:
+        attached = session(job)
+        rule = set_rule(attached, LineBreakpoint(id=0, file="wrapped.py", line=line_of("wrapped", "forward")))
+        attached.wait(20)
+        attached.delete_rule(rule)
+        attached.step("finish")  # inside blocks.0 or blocks.1, whichever ran when the line was armed
+        assert told(attached.wait(20)) in ("0-1 forward blocks.1", "0-1 forward shared")
+
+
 def test_a_source_line_stops_every_rank(jobs: Jobs, session: Attach) -> None:
     number = line_of("wrapped", "forward")
     with jobs("wrapped") as job:

@@ -463,14 +463,18 @@ def test_two_breakpoints_that_are_set_while_the_ranks_run_never_hang(
     assert all(len(visit) == 1 for visit in visits[1:]), visits
 
 
-@pytest.mark.xfail(strict=True, reason="without a collective in between nothing tells the calls of a loop apart")
-def test_calls_between_two_collectives(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_of_a_loop_without_a_collective_are_together_after_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit: a breakpoint set in the middle of such a loop may first stop ranks at different rounds of it."""
     program = [*[Visit("x")] * 50, Sync("dp"), Step()]
     job = Simulation(5, program, {"dp": 4}, monkeypatch)
     job.run(0.2)
     job.break_("x")
     if not job.reports:
         job.wait()
+    begun_in = job.reports[-1].clusters[0].stop.clock
+    while job.reports[-1].clusters[0].stop.clock == begun_in or len(job.reports[-1].ranks) < 4:
+        job.resume_and_wait()
+        job.run(5)
     assert_together(job)
 
 
