@@ -142,9 +142,14 @@ def call_breakpoint(frame: FrameType | None = None) -> None:
     """Park the calling thread, as `distdbg.breakpoint()` does; waits for a console when none is attached."""
     here = frame or sys._getframe(1)
     agent = _agent
-    while agent is not None and agent.thread.is_alive():
-        session = agent.server.session
-        if session is not None and agent.server.is_attended:
-            session.call_breakpoint(here)
-            return
-        time.sleep(0.05)  # nobody to wait on: a console comes when its user types
+    if agent is None:
+        return
+    agent.server.num_waiting += 1
+    try:
+        while agent.thread.is_alive() and not agent.server.is_attended:
+            time.sleep(0.02)  # nobody to wait on: a console comes when its user types
+    finally:
+        agent.server.num_waiting -= 1
+    session = agent.server.session
+    if session is not None:
+        session.call_breakpoint(here)

@@ -237,6 +237,7 @@ class Control:
         error: str,
     ) -> None:  # fmt: skip
         self._num_hits += 1
+        is_traced = sys.gettrace() is not None  # our caller may be a trace function: its frame's locals are its own
         seen = list(describe_inputs(scene.args, scene.kwargs, scene.module)) if scene.module is not None else []
         named = {"output": scene.output, "grad_output": scene.grad_output}
         seen += [f"{name}   {summarize(value)}" for name, value in named.items() if value is not None]
@@ -254,8 +255,9 @@ class Control:
             inputs=tuple(seen),
         )
         self.parking.park(Parked(stop, scene, list(frames)), lambda: self._stopped(stop))
-        for frame in frames:  # what was read of them must not keep this iteration's tensors until they return
-            read_locals(frame)
+        if not is_traced:  # what was read of them must not keep this iteration's tensors until they return
+            for frame in frames:
+                read_locals(frame)
         if not any(copy.rule.condition or isinstance(copy.rule, Watchpoint) for copy in self.engine.copies.values()):
             self.guard.close()  # the collectives' path is free again
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import zmq
 
 from distdbg.agent.session import AgentSession
@@ -46,6 +47,8 @@ class Server:
         self._wake_out.setblocking(False)
         self._outbox: deque[m.ToClient] = deque(maxlen=10_000)
         self._stopping = threading.Event()
+        self.num_waiting = 0
+        """Threads that wait in `distdbg.breakpoint()` for a console."""
         self._client: bytes | None = None
         self._client_pid = 0
         self._heard = time.monotonic()
@@ -167,6 +170,7 @@ class Server:
             self._client, self._client_pid = client, hello.client_pid
             self._lease_s, self._on_disconnect = hello.lease_s, hello.on_disconnect
             self._heard = time.monotonic()
+            welcome = msgspec.structs.replace(welcome, is_about_to_stop=self.num_waiting > 0)
             self._reply(client, call_id, welcome)
 
     @staticmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Sequence
@@ -10,11 +11,14 @@ from dataclasses import dataclass
 from distdbg.client.bring_up import WITHDRAW_S, bring_up, list_agents
 from distdbg.client.process import Job, RankProcess, find_jobs, resolve_pid
 from distdbg.client.procfs import describe_user
-from distdbg.client.session import JobSummary, Session
+from distdbg.client.session import JobSummary, Session, TimedOut
 from distdbg.errors import AttachError, InjectionFailed, NoJob, NotPermitted, ProcessGone, UsageError
 from distdbg.schema.message import Hello, Welcome
 from distdbg.schema.ranks import RankContext, Ranks, format_ranks, parse_ranks
 from distdbg.wire.runtime import Record
+
+_BREAKPOINT_S = 2.0
+"""How long a console waits for ranks that wait for it in `distdbg.breakpoint()`: they park when it has come."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,9 @@ def attach(
         session.timeout_s = min(timeout_s, WITHDRAW_S)
         session.detach()
         raise
+    if any(welcome.is_about_to_stop for welcome in session.welcomes.values()):
+        with contextlib.suppress(TimedOut):
+            session.wait(_BREAKPOINT_S)
     session.job = _summarize(chosen, session, time.monotonic() - began)
     return session
 

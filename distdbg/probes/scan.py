@@ -6,6 +6,7 @@ import gc
 import inspect
 import sys
 from collections.abc import Iterator
+from opcode import opmap
 from types import FrameType
 
 _SNAPSHOT_READERS = frozenset({"locals", "vars", "dir", "eval", "exec"})
@@ -13,6 +14,10 @@ _MAX_ITEMS = 64
 
 _OWN_REFERENCES = 3
 """To a frame's dict of locals, while we look at it: the frame's, our variable's and the call's that counts them."""
+
+
+_RESUME = opmap.get("RESUME", -1)
+"""What every function begins with since Python 3.11."""
 
 
 class Scan:
@@ -28,8 +33,8 @@ class Scan:
     def in_frames(self) -> list[tuple[str, object]]:
         """(name, object) for locals, attributes of `self` and items of local containers, innermost frame last."""
         found: dict[int, tuple[str, object]] = {}
-        for frame in _list_frames():
-            for name, value in read_locals(frame):
+        for frame, is_in_our_hook in _list_frames():
+            for name, value in read_locals(frame, is_in_our_hook=is_in_our_hook):
                 for label, item in self._expand(name, value):
                     found.setdefault(id(item), (label, item))
         return list(found.values())
@@ -75,28 +80,34 @@ def _attributes(value: object) -> dict[str, object]:
     return found if type(found) is dict else {}
 
 
-def _list_frames() -> list[FrameType]:
-    """Frames of all threads, outermost first, without distdbg's own."""
-    frames: list[FrameType] = []
+def _list_frames() -> list[tuple[FrameType, bool]]:
+    """Frames of all threads, outermost first, without distdbg's own; and whether each calls one of those."""
+    frames: list[tuple[FrameType, bool]] = []
     for innermost in sys._current_frames().values():
-        stack: list[FrameType] = []
+        stack: list[tuple[FrameType, bool]] = []
         frame: FrameType | None = innermost
+        is_above_ours = False
         while frame is not None:
-            if str(frame.f_globals.get("__name__", "")).split(".", 1)[0] != "distdbg":
-                stack.append(frame)
-            frame = frame.f_back
+            is_ours = str(frame.f_globals.get("__name__", "")).split(".", 1)[0] == "distdbg"
+            if not is_ours:
+                stack.append((frame, is_above_ours))
+            frame, is_above_ours = frame.f_back, is_ours
         frames += reversed(stack)
     del innermost  # it may be this very frame: a cycle that keeps our callers' locals alive until the next collection
     return frames
 
 
-def read_locals(frame: FrameType) -> list[tuple[str, object]]:
+def read_locals(frame: FrameType, *, is_in_our_hook: bool = False) -> list[tuple[str, object]]:
     """Locals of a frame that may be running, leaving nothing behind in it.
 
     Before Python 3.13, `f_locals` of a function fills a dict that the frame keeps: it would hold this iteration's
     tensors until the function returns, so it is emptied again, unless somebody else holds it. `locals()` in the
     function returns that very dict, which reading would change; a function that may have kept it, or that is being
     traced, is left alone (the heap scan finds what is in there).
+
+    While a trace function runs, that dict is what the frame's variables are set to when it returns: emptying it would
+    unset them all. A frame may be in one when it has just begun (its call is being traced), or when it stands in a
+    hook of ours (whose tracing may have been switched off meanwhile).
     """
     if not frame.f_code.co_flags & inspect.CO_OPTIMIZED or sys.version_info >= (3, 13):
         return list(frame.f_locals.items())
@@ -104,6 +115,11 @@ def read_locals(frame: FrameType) -> list[tuple[str, object]]:
         return []
     snapshot = frame.f_locals
     found = list(snapshot.items())
-    if sys.getrefcount(snapshot) <= _OWN_REFERENCES:
+    if not is_in_our_hook and not _has_just_begun(frame) and sys.getrefcount(snapshot) <= _OWN_REFERENCES:
         snapshot.clear()
     return found
+
+
+def _has_just_begun(frame: FrameType) -> bool:
+    """Whether a frame has executed nothing yet: where a trace function is told of its call."""
+    return frame.f_lasti < 0 or frame.f_code.co_code[frame.f_lasti] == _RESUME

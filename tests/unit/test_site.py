@@ -49,7 +49,7 @@ def fake_torch(folder: Path) -> Path:
     (package / "__init__.py").write_text("from torch.distributed.distributed_c10d import init_process_group\n")
     (package / "distributed_c10d.py").write_text(FAKE_C10D)
     agent = folder / "bootstrap.py"
-    agent.write_text("def start(is_prepared): print('agent', is_prepared)\n")
+    agent.write_text("def start(): print('agent', True)\n")
     return folder
 
 
@@ -91,7 +91,7 @@ def test_agent_starts_after_the_first_init_that_succeeds(tmp_path: Path) -> None
 
 def test_an_agent_that_fails_is_one_line_and_the_job_goes_on(tmp_path: Path) -> None:
     folder = fake_torch(tmp_path)
-    (folder / "bootstrap.py").write_text("def start(is_prepared): raise OSError('disk full')\n")
+    (folder / "bootstrap.py").write_text("def start(): raise OSError('disk full')\n")
     printed = run(PROGRAM, SITE, ROOT, folder=folder, DISTDBG="1")
     assert "init gloo 2\n" in printed
     assert printed.splitlines()[-1] == "distdbg: not listening: OSError: disk full"

@@ -12,8 +12,8 @@ from distdbg.console.stopping import stops_in_focus, wait_for_stop
 def finish(console: Console) -> Report:
     """Go on to the end of the current module's forward.
 
-    output is there then. A call that began before any hook was in its module has no end that can be seen: it is
-    over when the next module begins, and the stop is there.
+    output is there then. The end of a call that began before any hook was in its module cannot be
+    seen: it is over when the next module begins, and the stop is there.
     """
     stops_in_focus(console)
     console.session.step("finish")
