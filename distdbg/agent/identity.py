@@ -21,7 +21,13 @@ from distdbg.schema.stop import Stop
 
 
 def describe_rank(
-    model: ModelIndex, timeouts_s: dict[str, float], *, is_prepared: bool, iteration: int, stop: Stop | None
+    model: ModelIndex,
+    timeouts_s: dict[str, float],
+    *,
+    is_prepared: bool,
+    iteration: int,
+    stop: Stop | None,
+    is_eager: bool = False,
 ) -> Welcome:
     """This rank as of now; reads metadata only."""
     context = Context(model=model)
@@ -48,6 +54,7 @@ def describe_rank(
         timeouts_s=timeouts_s,
         iteration=iteration,
         stop=stop,
+        is_eager=is_eager,
     )
 
 

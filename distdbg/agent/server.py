@@ -180,7 +180,7 @@ class Server:
             session.control.remove(rule)
 
     def _detach(self, client: bytes, call_id: int) -> None:
-        detached = self._close_session() or m.Detached()
+        detached = self._close_session(is_together=True) or m.Detached()
         self._client = None
         if self._leaves_after_client:
             self._leave()
@@ -190,9 +190,9 @@ class Server:
         self._unpublish()
         self._stopping.set()
 
-    def _close_session(self) -> m.Detached | None:
+    def _close_session(self, *, is_together: bool = False) -> m.Detached | None:
         session, self.session = self.session, None
-        return session.close() if session is not None else None
+        return session.close(is_together=is_together) if session is not None else None
 
     def _is_client_alive(self) -> bool:
         if time.monotonic() - self._heard > 3.0:

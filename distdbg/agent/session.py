@@ -39,6 +39,10 @@ Send = Callable[[m.ToClient], None]
 """Hands a message to the agent thread; never blocks, may be called on any thread."""
 
 
+_left_eager = False
+"""A console was lost while compiled code ran eagerly for it."""
+
+
 class AgentSession:
     """Holds everything that attaching put into the rank; `close` takes it away again."""
 
@@ -53,7 +57,8 @@ class AgentSession:
         self._permits: SimpleQueue[m.Permit] = SimpleQueue()
         self._watched: dict[str, weakref.ref[torch.Tensor]] = {}
         self._interruptible = Interruptible()
-        self._stance: str | None = None
+        global _left_eager
+        self._is_eager, _left_eager = _left_eager, False
         self._is_pausing = False
         self.control.open(self._resolve_watched)
 
@@ -68,17 +73,24 @@ class AgentSession:
             is_prepared=self._is_prepared,
             iteration=self.control.engine.iteration,
             stop=parked.stop if parked else None,
+            is_eager=self._is_eager,
         )
 
-    def close(self) -> m.Detached:
-        """Take everything away and let the rank run."""
+    def close(self, *, is_together: bool = False) -> m.Detached:
+        """Take everything away and let the rank run.
+
+        `is_together`: all ranks are told at one logical point, or stand there. Else code that was forced to run eagerly
+        stays so until the next console leaves: a rank that compiled it again alone could issue other collectives than
+        the rest, and hang the job.
+        """
+        global _left_eager
         num_hooks = len(self.control.instruments)
         limits = dict(self.timeouts.original_s)
         self._permits.put(m.Permit(id=0, is_granted=False, reason="the console left"))
         self._interruptible.interrupt()
-        if self._stance is not None:  # while still parked: the ranks stand at one point
+        if self._is_eager and is_together:
             torch.compiler.set_stance("default")
-            self._stance = None
+        _left_eager = self._is_eager and not is_together
         problems = self.control.close()
         self._installed.close()
         return m.Detached(num_hooks=num_hooks, timeouts_s=limits, problems=tuple(problems))
@@ -177,7 +189,7 @@ class AgentSession:
 
     def _set_stance(self, stance: str) -> m.Done:
         torch.compiler.set_stance(stance)
-        self._stance = None if stance == "default" else stance
+        self._is_eager = stance == "force_eager"
         return m.Done()
 
     def _frames(self) -> tuple[list[FrameType], Parked | None, str]:

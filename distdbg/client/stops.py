@@ -169,6 +169,8 @@ class Stops:
                     stop = msgspec.structs.replace(welcome.stop, iteration=welcome.iteration)
                     self.states[rank].status, self.states[rank].stop = "stopped", stop
                     self._rendezvous.arrive(rank, stop, time.monotonic())
+            if any(welcome.is_eager for welcome in welcomes.values()):
+                self._stance = "force_eager"
             # The greeting shows what all ranks stand at. What is still coming together is announced like any other.
             for meeting in self._rendezvous.meetings:
                 meeting.is_announced = meeting.stops.keys() == self.alive

@@ -66,6 +66,8 @@ class Welcome(Reply, frozen=True, kw_only=True):
     timeouts_s: dict[str, float] = {}
     iteration: int = 0
     stop: Stop | None = None
+    is_eager: bool = False
+    """A former console was lost while it had compiled code run eagerly; this one switches back when it leaves."""
     is_about_to_stop: bool = False
     """It waits in `distdbg.breakpoint()` and parks as soon as it knows of this console."""
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from distdbg.client.session import Session
+from distdbg.schema.message import Evaluate
 from tests.bench import Job, LiveConsole, console, line_of
 
 Jobs = Callable[..., AbstractContextManager[Job]]
@@ -110,3 +112,25 @@ def _stopped(job: Job, lease_s: float) -> LiveConsole:
     client = LiveConsole(job, "--lease", str(lease_s), "-ex", "break blocks.0", "-ex", "continue")
     client.wait_for("● stopped")
     return client
+
+
+def test_compiled_code_comes_back_with_the_console_after_a_lost_one(
+    jobs: Jobs, session: Callable[..., Session]
+) -> None:
+    stance = Evaluate(text="__import__('torch')._dynamo.eval_frame._stance.stance", ranks=(0, 1))
+    with jobs("wrapped", env={"MODE": "compile"}) as job:
+        with _stopped(job, lease_s=1.0) as client:
+            client.process.kill()
+            client.process.wait(10)
+        job.wait_for_progress()  # eagerly on every rank: one that compiled again alone could hang the others
+        second = session(job)
+        assert all(welcome.is_eager for welcome in second.welcomes.values())
+        second.detach()
+        job.wait_for_progress()
+        third = session(job)
+        assert not any(welcome.is_eager for welcome in third.welcomes.values())
+        third.pause()
+        third.wait(20)
+        assert {reply.repr for reply in third.ask(stance).replies.values()} == {"'default'"}  # type: ignore[union-attr]
+        third.detach()
+        job.wait_for_progress()

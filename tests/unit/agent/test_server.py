@@ -47,7 +47,7 @@ class Session:
     def permit(self, permit: m.Permit) -> None:
         self.permits.append(permit)
 
-    def close(self) -> m.Detached:
+    def close(self, *, is_together: bool = False) -> m.Detached:
         self.is_closed = True
         return m.Detached(num_hooks=3)
 
