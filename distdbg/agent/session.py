@@ -173,6 +173,7 @@ class AgentSession:
             is_stopped=parked is not None,
             clock=read_clock(),
             activity=phrase,
+            stop=parked.stop if parked else None,
         )
 
     def _pause(self) -> m.Done:

@@ -291,8 +291,10 @@ class Session:
 
     def _on_message(self, rank: int, message: m.ToClient) -> None:
         match message:
-            case m.Answer():
+            case m.Answer(result=result):
                 self._calls.answered(rank, message)
+                if isinstance(result, m.Pong):
+                    self._stops.on_pong(rank, result)
             case m.AskCollective():
                 self._calls.wants_collective(rank, message)
             case m.Stopped(stop=stop):

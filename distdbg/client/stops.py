@@ -71,6 +71,7 @@ class Stops:
         self._changed = threading.Condition(self.lock)
         self._num_announced = 0
         self._pause_until: float | None = None
+        self._released: dict[int, m.Resume] = {}
         self._iteration_offset: dict[int, int] = {}
         self._stance = ""
 
@@ -112,7 +113,8 @@ class Stops:
 
     def _release(self, stops: Mapping[int, Stop]) -> None:
         requests = {rank: m.Resume(hit=stop.hit) for rank, stop in stops.items() if rank in self.alive}
-        for rank in requests:
+        for rank, request in requests.items():
+            self._released[rank] = request
             self._rendezvous.leave(rank)
             self.states[rank].status, self.states[rank].stop = "running", None
         self._calls.post(requests)
@@ -210,6 +212,16 @@ class Stops:
                 point = PointRule(id=POINT_RULE, event=event.at_event, subject=event.at_subject, clock=stop.clock)
                 self._calls.post(dict.fromkeys(self.alive - self.stopped, m.Install(breakpoint=point)))
         self.decide()
+
+    def on_pong(self, rank: int, pong: m.Pong) -> None:
+        """A rank says where it is. What was under way when its connection broke (a stop by a signal does) is lost."""
+        if pong.stop is None or self.states[rank].status != "running":
+            return
+        released = self._released.get(rank)
+        if released is not None and released.hit == pong.stop.hit:
+            self._calls.post({rank: released})  # once more: a hit is resumed once, however often it is said
+        else:
+            self.on_stopped(rank, pong.stop)
 
     def on_resumed(self, rank: int) -> None:
         """A rank goes on by itself."""

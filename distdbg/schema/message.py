@@ -89,12 +89,16 @@ class Ping(Request, frozen=True):
 
 
 class Pong(Reply, frozen=True, kw_only=True):
-    """`activity` says what the training thread is in, as one phrase: `all_reduce from Block.forward, train.py:47`."""
+    """`activity` says what the training thread is in, as one phrase: `all_reduce from Block.forward, train.py:47`.
+
+    `stop` is what it is parked at: a client whose connection broke may have missed it, or its Resume may have got lost.
+    """
 
     iteration: int
     is_stopped: bool
     clock: Clock = {}
     activity: str = ""
+    stop: Stop | None = None
 
 
 # ---- running and stopping --------------------------------------------------------------------------------------------

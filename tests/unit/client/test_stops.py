@@ -225,7 +225,7 @@ def test_what_the_others_do_is_asked_for(desk: Desk) -> None:
 
 
 def test_adopted_stops_are_shown_and_can_be_resumed(desk: Desk) -> None:
-    welcomes = {rank: SimpleNamespace(iteration=9, stop=stop(hit=3 + rank)) for rank in (0, 1)}
+    welcomes = {rank: SimpleNamespace(iteration=9, stop=stop(hit=3 + rank), is_eager=False) for rank in (0, 1)}
     desk.stops.adopt(welcomes)  # type: ignore[arg-type]
     assert desk.stops.report().ranks == {0, 1} and desk.states[1].iteration == 9
     desk.stops.resume()
@@ -300,3 +300,19 @@ def test_a_temporary_breakpoint_stops_once(seed: int, monkeypatch: pytest.Monkey
     job.run(20)
     assert len(job.reports) == 1 and job.session.rules == {}
     assert not any(rank.engine.copies for rank in job.ranks)
+
+
+def test_what_a_broken_connection_has_lost_is_told_by_the_next_pong(desk: Desk) -> None:
+    desk.rule()
+    desk.both_stop()
+    hits = {rank: state.stop.hit for rank, state in desk.states.items() if state.stop}
+    parked = {rank: state.stop for rank, state in desk.states.items()}
+    desk.stops.resume()
+    before = len(desk.resumed)
+    desk.stops.on_pong(1, m.Pong(iteration=1, is_stopped=True, stop=parked[1]))  # its Resume was lost
+    assert desk.resumed[before:] == [(1, hits[1])]
+    assert desk.states[1].status == "running"
+    desk.stops.on_pong(1, m.Pong(iteration=1, is_stopped=False))
+    missed = stop(hit=hits[1] + 1)
+    desk.stops.on_pong(1, m.Pong(iteration=2, is_stopped=True, stop=missed))  # its Stopped was lost
+    assert desk.states[1].status == "stopped"
