@@ -188,6 +188,7 @@ class Server:
 
     def _leave(self) -> None:
         self._unpublish()
+        self._address.unlink(missing_ok=True)  # before the reply: who reads that finds nothing left
         self._stopping.set()
 
     def _close_session(self, *, is_together: bool = False) -> m.Detached | None:

@@ -101,6 +101,7 @@ def _open_mapped(pid: int, mapping: Mapping) -> ElfFile:
     try:
         return ElfFile(by_address if mapping.path.endswith(_DELETED) else by_path)
     except FileNotFoundError as error:
+        check_state(pid)  # one that has just ended has no files either: ProcessGone
         raise InjectionFailed(
             f"Cannot read {mapping.path} of pid {pid}: it was replaced on disk after the job started. The job was"
             f" not touched.\nAttach as root, or: {PREPARE}."
